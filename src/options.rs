@@ -226,6 +226,8 @@ fn config(values: &Values, urls: &Addresses) -> Result<Config, OptionsError> {
         quota_bytes: quota_bytes(values.signed("quota-backend-bytes")),
         max_txn_ops: values.size("max-txn-ops"),
         watch_progress_interval_ms: ms(values, newest(values, "watch-progress-notify-interval")),
+        auth_token_ttl_s: values.count("auth-token-ttl"),
+        bcrypt_cost: bcrypt_cost(values.count("bcrypt-cost")),
         max_request_bytes: values.size("max-request-bytes"),
         max_concurrent_streams: values.count32("max-concurrent-streams"),
         grpc_keepalive_min_ms: ms(values, "grpc-keepalive-min-time"),
@@ -245,12 +247,28 @@ fn config(values: &Values, urls: &Addresses) -> Result<Config, OptionsError> {
             0 => 100,
             interval => interval,
         },
-        flush_records: match values.size("backend-batch-limit") {
-            0 => 10_000,
-            records => records,
-        },
+        flush_records: or_default(values.size("backend-batch-limit"), 10_000),
         unsafe_no_fsync: values.boolean("unsafe-no-fsync"),
     })
+}
+
+/// The flag's value, or the default in place of 0.
+fn or_default(value: usize, default: usize) -> usize {
+    match value {
+        0 => default,
+        value => value,
+    }
+}
+
+/// The cost of bcrypt hashes. As in etcd, one that bcrypt does not have is replaced by the default.
+fn bcrypt_cost(cost: u64) -> u32 {
+    match u32::try_from(cost) {
+        Ok(cost @ 4..=31) => cost,
+        _ => {
+            tracing::warn!(cost, "--bcrypt-cost is not between 4 and 31: using 10");
+            10
+        }
+    }
 }
 
 /// A duration in milliseconds. A part of one counts as a whole: 0 has a meaning of its own.

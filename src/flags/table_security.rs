@@ -8,7 +8,7 @@ const TLS_PEER: &str = "only a proxy uses it, for connections to members; TLS be
      members is not implemented yet: leave the flag out";
 const SUITES: &str = "the suites are fixed: ECDHE with AES-GCM or ChaCha20-Poly1305, and those of \
      TLS 1.3; leave the flag out";
-const AUTH_LATER: &str = "authentication of the v3 API is not implemented yet: leave the flag out";
+const AUTH_LATER: &str = "JWT tokens are not implemented yet: leave the flag out";
 
 group! { SECURITY, "Security",
     "cert-file", Text, "", Works =>
@@ -72,8 +72,8 @@ group! { SECURITY, "Security",
 group! { AUTH, "Auth",
     "auth-token", Text, "simple", Unsupported(AUTH_LATER) =>
         "Specify a v3 authentication token type and its options ('simple' or 'jwt').";
-    "bcrypt-cost", Count, "10", Inert =>
+    "bcrypt-cost", Count, "10", Works =>
         "Cost of the bcrypt algorithm for hashing auth passwords, between 4 and 31.";
-    "auth-token-ttl", Count, "300", Inert =>
+    "auth-token-ttl", Count, "300", Works =>
         "Time (in seconds) of the auth-token-ttl.";
 }

@@ -1,13 +1,16 @@
 //! Implements the edges' [`Backend`] trait for [`Store`].
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::Stream;
 use keelson_core::node::Role;
 use keelson_core::state::Response;
+use keelson_core::state::auth::{Access, Auth, Caller};
 use keelson_core::watch::WatchStream;
-use keelson_core::{ClusterId, MemberId};
+use keelson_core::{ClusterId, Index, MemberId};
 use keelson_proto::etcdserverpb::*;
+use keelson_proto::internal::AuthChange;
 
 use crate::edge::{Backend, LateAnswer, NoAnswer, RaftStatus, Versions};
 use crate::submit::AtTimeout;
@@ -103,6 +106,43 @@ impl Backend for Store {
 
     fn leases(&self) -> LeaseLeasesResponse {
         Store::leases(self)
+    }
+
+    fn acting_as(&self, caller: Caller) -> Store {
+        Store::acting_as(self, caller)
+    }
+
+    fn authorize(&self, access: Access<'_>) -> Result<(), Error> {
+        Store::authorize(self, access)
+    }
+
+    fn auth(&self) -> Arc<Auth> {
+        self.view().auth()
+    }
+
+    fn auth_enabled(&self) -> bool {
+        self.view().auth_enabled()
+    }
+
+    fn token_ttl(&self) -> Duration {
+        Duration::from_secs(self.config().auth_token_ttl_s)
+    }
+
+    fn bcrypt_cost(&self) -> u32 {
+        self.config().bcrypt_cost
+    }
+
+    async fn auth_change(&self, change: AuthChange) -> Result<ResponseHeader, Error> {
+        Store::auth_change(self, change).await
+    }
+
+    async fn read_index(&self) -> Result<(), Error> {
+        Store::read_index(self).await
+    }
+
+    async fn applied(&self, index: u64) {
+        let mut applied = self.inner.shared.watch_applied();
+        let _ = applied.wait_for(|applied| Index(index) <= *applied).await;
     }
 
     async fn member_list(&self, linearizable: bool) -> Result<MemberListResponse, Error> {

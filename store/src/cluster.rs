@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use keelson_core::MemberId;
 use keelson_core::node::{Input, Role};
+use keelson_core::state::auth::{Access, Duty};
 use keelson_proto::etcdserverpb::*;
 use keelson_proto::internal::member_change::Op;
 
@@ -20,6 +21,7 @@ impl Store {
         if linearizable {
             self.read_index().await?;
         }
+        self.authorize(Access::AnyUser)?;
         Ok(MemberListResponse {
             header: self.member_header(),
             members: self.view().members(),
@@ -101,6 +103,7 @@ impl Store {
     /// # Errors
     /// `NotLeader` on a follower, `BadLeaderTransferee` for a learner or an unknown id, `Timeout`.
     pub async fn move_leader(&self, target: MemberId) -> Result<MoveLeaderResponse, Error> {
+        self.authorize(Access::Duty(Duty::Operate))?;
         let mut soft_state = self.inner.shared.watch_soft_state();
         if soft_state.borrow_and_update().role != Role::Leader {
             return Err(Error::NotLeader);
@@ -132,6 +135,7 @@ impl Store {
     /// # Errors
     /// Compacted and future revisions.
     pub async fn hash_kv(&self, revision: i64) -> Result<HashKvResponse, Error> {
+        self.authorize(Access::Duty(Duty::Monitor))?;
         let view = self.view();
         let hashing = tokio::task::spawn_blocking(move || view.hash_kv(revision));
         let hash = hashing

@@ -84,6 +84,10 @@ pub struct Config {
     pub max_txn_ops: usize,
     /// The interval of periodic progress messages to watchers, in milliseconds.
     pub watch_progress_interval_ms: u64,
+    /// The time after which an unused token of the v3 API ends, in seconds.
+    pub auth_token_ttl_s: u64,
+    /// The cost of new bcrypt hashes, 4 to 31: the logarithm of the rounds.
+    pub bcrypt_cost: u32,
     /// Bytes of one client request, 1.5 MiB; [`REQUEST_BYTES_MAX`] at most.
     pub max_request_bytes: usize,
     /// Concurrent streams (requests in flight) of one client connection. `u32::MAX`, etcd's
@@ -161,6 +165,8 @@ impl Config {
             quota_bytes: QUOTA_BYTES_DEFAULT,
             max_txn_ops: 128,
             watch_progress_interval_ms: 600_000,
+            auth_token_ttl_s: 300,
+            bcrypt_cost: 10,
             max_request_bytes: 1_572_864,
             max_concurrent_streams: u32::MAX,
             grpc_keepalive_min_ms: 5_000,

@@ -53,6 +53,7 @@ mod watch;
 
 pub use config::Config;
 pub use keelson_core::state::Error as StateError;
+pub use keelson_core::state::auth;
 pub use keelson_edge as edge;
 pub use keelson_edge::Error;
 pub use keelson_port::raise_descriptor_limit;

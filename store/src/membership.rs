@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use keelson_core::MemberId;
 use keelson_core::node::{Input, Refusal};
 use keelson_core::state::Response;
+use keelson_core::state::auth::Access;
 use keelson_proto::etcdserverpb::Member;
 use keelson_proto::internal::{MemberChange, member_change::Op};
 use prost::Message;
@@ -41,6 +42,7 @@ impl Store {
         loop {
             soft_state.borrow_and_update();
             self.read_index().await?;
+            self.authorize(Access::Root)?;
             self.require_started(&change)?;
             self.require_one_learner(&change)?;
             let encoded = change.encode_to_vec().into();

@@ -4,9 +4,10 @@
 use std::time::{Duration, Instant};
 
 use futures_util::Stream;
+use keelson_core::state::auth::{Access, Caller};
 use keelson_core::state::{self, Response, check};
 use keelson_proto::etcdserverpb::*;
-use keelson_proto::internal::Command;
+use keelson_proto::internal::AuthChange;
 use keelson_proto::internal::command::Op;
 use tokio::time::timeout_at;
 
@@ -31,6 +32,7 @@ impl Store {
             self.read_index().await?;
         }
         let view = self.view();
+        view.authorize(&self.caller, Access::Range(&request))?;
         let mut response = match long_range::has_steps(&request) {
             // In a box: the future of a read of one key stays small.
             true => Box::pin(self.inner.long_ranges.read(&view, &request)).await?,
@@ -68,9 +70,9 @@ impl Store {
         if !request.serializable {
             self.read_index().await?;
         }
-        Ok(self
-            .view()
-            .range_stream(request, self.config().max_request_bytes)?)
+        let view = self.view();
+        view.authorize(&self.caller, Access::Range(request))?;
+        Ok(view.range_stream(request, self.config().max_request_bytes)?)
     }
 
     /// The value of one key, read linearizably; for programs that embed a store.
@@ -142,15 +144,14 @@ impl Store {
             if !check::is_txn_serializable(&request) {
                 self.read_index().await?;
             }
-            let mut response = self.view().txn_read(&request)?;
+            let view = self.view();
+            view.authorize(&self.caller, Access::Txn(&request))?;
+            let mut response = view.txn_read(&request)?;
             self.fill(&mut response.header);
             return Ok(response);
         }
         self.require_room(state::txn_cost(&request)).await?;
-        let command = Command {
-            op: Some(Op::Txn(request)),
-        };
-        match self.submit_or_wait(command, at_timeout).await?? {
+        match self.propose_or_wait(Op::Txn(request), at_timeout).await? {
             Response::Txn(mut response) => {
                 self.fill(&mut response.header);
                 Ok(response)
@@ -199,6 +200,21 @@ impl Store {
         }
     }
 
+    /// Changes users, roles or permissions. Passwords are hashed already.
+    ///
+    /// # Errors
+    /// etcd's, for changes that its rules do not allow; and those of [`Store::put`].
+    pub async fn auth_change(&self, change: AuthChange) -> Result<ResponseHeader, Error> {
+        match self.propose(Op::Auth(change)).await? {
+            Response::Auth(header) => {
+                let mut header = Some(header);
+                self.fill(&mut header);
+                Ok(header.unwrap_or_default())
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
     /// Waits until this member has applied everything that was committed at the time of this call.
     ///
     /// # Errors
@@ -226,7 +242,9 @@ impl Store {
             member_id: self.member_id().0,
             alarm: AlarmType::Nospace.into(),
         };
-        self.propose(Op::Alarm(alarm)).await?;
+        // Not the client's request: a user may not raise alarms.
+        let member = self.acting_as(Caller::Member);
+        member.propose(Op::Alarm(alarm)).await?;
         Err(Error::State(state::Error::NoSpace))
     }
 

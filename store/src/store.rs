@@ -8,11 +8,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use keelson_core::node::Role;
+use keelson_core::state::auth::{Access, Caller};
 use keelson_core::{ClusterId, MemberId};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::Config;
 use crate::edge::v2::{LogLevel, V2};
 use crate::lease::{self, LessorInbox};
 use crate::long_range::LongRanges;
@@ -28,6 +28,7 @@ use crate::reads::ReadBatches;
 use crate::shared::Shared;
 use crate::tree::{self, Hub};
 use crate::watch::Watches;
+use crate::{Config, Error};
 
 /// A member of a cluster, or a cluster of one. Cheap to clone; every clone is the same member.
 ///
@@ -36,6 +37,8 @@ use crate::watch::Watches;
 #[derive(Clone)]
 pub struct Store {
     pub(crate) inner: Arc<Inner>,
+    /// Whose requests this handle makes.
+    pub(crate) caller: Arc<Caller>,
 }
 
 /// Sets the log level of the process.
@@ -142,6 +145,23 @@ impl Store {
     /// There is a log that cannot be read.
     pub fn is_there(config: &Config) -> Result<bool, OpenError> {
         recover::is_there(config)
+    }
+
+    /// A handle to the same member for requests of this caller. Those of a client are checked while
+    /// auth is enabled; v2 requests have users of their own and are not checked here.
+    pub fn acting_as(&self, caller: Caller) -> Store {
+        Store {
+            inner: Arc::clone(&self.inner),
+            caller: Arc::new(caller),
+        }
+    }
+
+    /// Checks a request of this handle's caller against the applied state.
+    ///
+    /// # Errors
+    /// etcd's: no user, permission denied, a token from before a change of password.
+    pub fn authorize(&self, access: Access<'_>) -> Result<(), Error> {
+        Ok(self.view().authorize(&self.caller, access)?)
     }
 
     /// Waits until the member may serve clients: it has published its attributes, and has applied

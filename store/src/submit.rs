@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use keelson_core::node::{Input, Refusal};
+use keelson_core::state::auth::{Access, Caller};
 use keelson_core::state::{Error as StateError, Response};
 use keelson_core::{MemberId, ProposalId};
 use keelson_proto::etcdserverpb::Member;
@@ -40,7 +41,37 @@ impl Store {
     /// Proposes a command and returns its response. A command that is certainly not in the log is
     /// proposed again until the timeout; a command whose outcome is unknown is not.
     pub(crate) async fn propose(&self, op: Op) -> Result<Response, Error> {
-        Ok(self.submit_command(Command { op: Some(op) }).await??)
+        let proposed = self.propose_or_wait(op, AtTimeout::Forget).await;
+        proposed.map_err(|failed| failed.error)
+    }
+
+    /// [`Store::propose`]; after the timeout the outcome may still be waited for.
+    pub(crate) async fn propose_or_wait(
+        &self,
+        op: Op,
+        at_timeout: AtTimeout,
+    ) -> Result<Response, NoOutcome> {
+        self.authorize(Access::Command(&op))?;
+        let is_signed = self.view().auth_enabled();
+        let again = (*self.caller == Caller::Member && !is_signed).then(|| op.clone());
+        let command = self.command(op, is_signed);
+        let response = self.submit_or_wait(command, at_timeout).await?;
+        match (response, again) {
+            // Auth was enabled meanwhile.
+            (Err(StateError::UserEmpty), Some(op)) => {
+                let command = self.command(op, true);
+                Ok(self.submit_or_wait(command, at_timeout).await??)
+            }
+            (response, _) => Ok(response?),
+        }
+    }
+
+    fn command(&self, op: Op, is_signed: bool) -> Command {
+        let op = match is_signed {
+            true => self.caller.signed(op),
+            false => op,
+        };
+        Command { op: Some(op) }
     }
 
     /// [`Store::propose`] with the state machine's own error.

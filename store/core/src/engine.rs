@@ -28,7 +28,7 @@ pub enum Table {
     Alarms = 4,
     /// Lease id (big endian) -> `LeaseRow`.
     Leases = 5,
-    /// Users, roles, and whether auth is enabled; unused so far.
+    /// Users and roles of the v3 API, and whether auth is enabled.
     Auth = 6,
     /// The v2 tree.
     Tree = 7,

@@ -6,11 +6,14 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
+use keelson_core::state::auth::{Access, Auth, Caller};
 use keelson_core::watch::WatchStream;
 use keelson_core::{ClusterId, MemberId};
 use keelson_proto::etcdserverpb::*;
+use keelson_proto::internal::AuthChange;
 use tokio_stream::Stream;
 
 use crate::Error;
@@ -135,6 +138,37 @@ pub trait Backend: Clone + Send + Sync + 'static {
 
     /// The leases in the applied state, without waiting.
     fn leases(&self) -> LeaseLeasesResponse;
+
+    /// The same member for requests of this caller, which are checked while auth is enabled.
+    fn acting_as(&self, caller: Caller) -> Self;
+
+    /// Checks a request that no other method of this trait checks: watches, lists of leases,
+    /// status.
+    fn authorize(&self, access: Access<'_>) -> Result<(), Error>;
+
+    /// Users, roles and permissions in the applied state, without waiting.
+    fn auth(&self) -> Arc<Auth>;
+
+    /// Whether requests are checked. Called for every request, so it must be fast.
+    fn auth_enabled(&self) -> bool;
+
+    /// The time after which an unused token ends.
+    fn token_ttl(&self) -> Duration;
+
+    /// The cost of new bcrypt hashes.
+    fn bcrypt_cost(&self) -> u32;
+
+    /// Changes users, roles or permissions.
+    fn auth_change(
+        &self,
+        change: AuthChange,
+    ) -> impl Future<Output = Result<ResponseHeader, Error>> + Send;
+
+    /// Waits until this member has applied everything that was committed at the time of this call.
+    fn read_index(&self) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Waits until this member has applied the entry of that index.
+    fn applied(&self, index: u64) -> impl Future<Output = ()> + Send;
 
     /// The members, by id.
     fn member_list(

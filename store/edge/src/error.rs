@@ -60,6 +60,13 @@ pub enum Error {
     #[error("etcdserver: bad leader transferee")]
     BadLeaderTransferee,
 
+    /// A user that cannot log in, or the wrong password.
+    #[error("etcdserver: authentication failed, invalid user ID or password")]
+    AuthFailed,
+    /// Auth is not enabled.
+    #[error("etcdserver: authentication is not enabled")]
+    AuthNotEnabled,
+
     /// A request of etcd's that Keelson does not offer; the text names it.
     #[error("{0}")]
     Unimplemented(&'static str),

@@ -16,10 +16,12 @@ pub(crate) fn code(error: &Error) -> Code {
         // arrive as Unknown, unlike the table in `rpctypes` (etcd v3.4.23 and v3.7.1).
         NotEnoughStartedMembers | TooManyRequests => Code::Unknown,
         Internal(_) => Code::Unknown,
-        MemberBadUrls | RequestTooLarge => Code::InvalidArgument,
-        LearnerNotReady | NotLeader | NotSupportedForLearner | BadLeaderTransferee => {
-            Code::FailedPrecondition
-        }
+        MemberBadUrls | RequestTooLarge | AuthFailed => Code::InvalidArgument,
+        LearnerNotReady
+        | NotLeader
+        | NotSupportedForLearner
+        | BadLeaderTransferee
+        | AuthNotEnabled => Code::FailedPrecondition,
         Unimplemented(_) => Code::Unimplemented,
         NoLeader
         | Stopped
@@ -36,6 +38,15 @@ fn state_code(error: &state::Error) -> Code {
     match error {
         EmptyKey | KeyNotFound | ValueProvided | LeaseProvided | TooManyOps | DuplicateKey
         | InvalidSortOption => Code::InvalidArgument,
+        UserEmpty | RoleEmpty | NameTooLong | PermissionNotGiven | InvalidAuthMgmt => {
+            Code::InvalidArgument
+        }
+        RootUserNotExist | RootRoleNotExist | UserAlreadyExist | UserNotFound
+        | RoleAlreadyExist | RoleNotFound | RoleNotGranted | PermissionNotGranted => {
+            Code::FailedPrecondition
+        }
+        PermissionDenied => Code::PermissionDenied,
+        InvalidAuthToken => Code::Unauthenticated,
         LeaseNotFound | MemberNotFound => Code::NotFound,
         NoSpace => Code::ResourceExhausted,
         MemberExist | PeerUrlExist | MemberNotLearner | TooManyLearners | LeaseExists => {
@@ -93,6 +104,92 @@ mod tests {
                 500,
             ),
             (TooManyRequests, 2, "etcdserver: too many requests", 500),
+            (State(UserEmpty), 3, "etcdserver: user name is empty", 400),
+            (State(RoleEmpty), 3, "etcdserver: role name is empty", 400),
+            (
+                AuthFailed,
+                3,
+                "etcdserver: authentication failed, invalid user ID or password",
+                400,
+            ),
+            (
+                State(PermissionNotGiven),
+                3,
+                "etcdserver: permission not given",
+                400,
+            ),
+            (
+                State(InvalidAuthMgmt),
+                3,
+                "etcdserver: invalid auth management",
+                400,
+            ),
+            (
+                State(PermissionDenied),
+                7,
+                "etcdserver: permission denied",
+                403,
+            ),
+            (
+                State(RootUserNotExist),
+                9,
+                "etcdserver: root user does not exist",
+                400,
+            ),
+            (
+                State(RootRoleNotExist),
+                9,
+                "etcdserver: root user does not have root role",
+                400,
+            ),
+            (
+                State(UserAlreadyExist),
+                9,
+                "etcdserver: user name already exists",
+                400,
+            ),
+            (
+                State(UserNotFound),
+                9,
+                "etcdserver: user name not found",
+                400,
+            ),
+            (
+                State(RoleAlreadyExist),
+                9,
+                "etcdserver: role name already exists",
+                400,
+            ),
+            (
+                State(RoleNotFound),
+                9,
+                "etcdserver: role name not found",
+                400,
+            ),
+            (
+                State(RoleNotGranted),
+                9,
+                "etcdserver: role is not granted to the user",
+                400,
+            ),
+            (
+                State(PermissionNotGranted),
+                9,
+                "etcdserver: permission is not granted to the role",
+                400,
+            ),
+            (
+                AuthNotEnabled,
+                9,
+                "etcdserver: authentication is not enabled",
+                400,
+            ),
+            (
+                State(InvalidAuthToken),
+                16,
+                "etcdserver: invalid auth token",
+                401,
+            ),
             (Internal("disk on fire".into()), 2, "disk on fire", 500),
             (State(Engine("disk on fire".into())), 2, "disk on fire", 500),
             (State(EmptyKey), 3, "etcdserver: key is not provided", 400),

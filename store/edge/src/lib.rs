@@ -14,6 +14,7 @@ mod gateway;
 mod go;
 mod large;
 pub mod ops;
+mod passwords;
 mod service;
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::{Duration, Instant};
 
 use keelson_core::member::LeaseOutcome;
+use keelson_core::state::auth::Access;
 use keelson_core::state::{self, LEASE_COST, LEASE_TTL_MAX, Response};
 use keelson_proto::etcdserverpb::*;
 use keelson_proto::internal::command::Op;
@@ -78,6 +79,7 @@ impl Store {
     /// # Errors
     /// `Timeout` and its variants when no leader confirms it in time; `TooManyRequests`.
     pub async fn lease_keep_alive(&self, id: i64) -> Result<LeaseKeepAliveResponse, Error> {
+        self.authorize(Access::AnyUser)?;
         // Of before the renewal: the response must not claim a later state than it has.
         let mut header = self.lease_header();
         let times = self.lease_call(id, true).await?;
@@ -95,11 +97,14 @@ impl Store {
         &self,
         request: LeaseTimeToLiveRequest,
     ) -> Result<LeaseTimeToLiveResponse, Error> {
+        self.authorize(Access::LeaseTimes(&request))?;
         let id = request.id;
         let times = self.lease_call(id, false).await?;
         let mut keys = Vec::new();
         if request.keys && times.is_some() {
             self.read_index().await?;
+            // Keys may have been attached, or rights revoked.
+            self.authorize(Access::LeaseTimes(&request))?;
             keys = self.view().lease_keys(id);
         }
         let mut header = self.lease_header();

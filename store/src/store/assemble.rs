@@ -9,6 +9,7 @@ use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 use keelson_core::engine::Engine;
 use keelson_core::member::{Applier, ApplierEffects, Consensus, FlushPolicy, LogWork};
 use keelson_core::node::Node;
+use keelson_core::state::auth::Caller;
 use keelson_port::http2::RateLimit;
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -109,7 +110,8 @@ pub(super) fn assemble(
         tasks: Mutex::default(),
     };
     let inner = Arc::new(inner);
-    Ok((Store { inner }, peers))
+    let caller = Arc::new(Caller::Member);
+    Ok((Store { inner, caller }, peers))
 }
 
 /// What several parts of a member share.

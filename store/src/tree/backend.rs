@@ -12,8 +12,8 @@ use keelson_edge::v2::{
 use keelson_proto::internal::TreeRequest;
 
 use super::{ChangeError, Watch, WatchSpec, requests};
+use crate::Store;
 use crate::member::traffic::{Flow, Latency};
-use crate::{Error, Store};
 
 impl TreeWatch for Watch {
     fn index(&self) -> u64 {
@@ -55,10 +55,6 @@ impl TreeBackend for Store {
 
     fn tree_watch(&self, spec: WatchSpec) -> Result<Watch, TreeError> {
         Store::tree_watch(self, spec)
-    }
-
-    async fn read_index(&self) -> Result<(), Error> {
-        Store::read_index(self).await
     }
 
     fn raft_mark(&self) -> (u64, u64) {

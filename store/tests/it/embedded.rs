@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use keelson_proto::etcdserverpb::*;
 use keelson_store::config::{StorageEngine, Url};
-use keelson_store::{Config, Error, Store};
+use keelson_store::{Config, Error, OpenError, Store};
 
 #[path = "../../../tests/src/proc/ports.rs"]
 #[expect(unreachable_pub, reason = "it is a library's module in keelson-tests")]
@@ -40,9 +40,15 @@ pub(crate) fn members(dir: &std::path::Path, count: usize) -> Vec<Config> {
     cluster.iter().map(config).collect()
 }
 
+/// Opens a member. When a test fails, its directory is removed before its members have stopped: the
+/// process goes on after their fatal errors, so that the failure is reported.
+pub(crate) async fn open_one(config: Config) -> Result<Store, OpenError> {
+    Store::open_with(config, Arc::new(|_| {})).await
+}
+
 /// Opens members and waits until they are ready.
 pub(crate) async fn open(configs: Vec<Config>) -> anyhow::Result<Vec<Store>> {
-    let opened = join_all(configs.into_iter().map(Store::open)).await;
+    let opened = join_all(configs.into_iter().map(open_one)).await;
     let stores = opened.into_iter().collect::<Result<Vec<_>, _>>()?;
     join_all(stores.iter().map(Store::ready)).await;
     Ok(stores)
@@ -64,7 +70,7 @@ async fn keeps_what_it_acknowledged(storage_engine: StorageEngine) -> anyhow::Re
         storage_engine,
         ..Config::single("alone", dir.path())
     };
-    let store = Store::open(config.clone()).await?;
+    let store = open_one(config.clone()).await?;
     store.ready().await;
     for number in 0..100 {
         let response = store.put(put("key", &number.to_string())).await?;
@@ -73,7 +79,7 @@ async fn keeps_what_it_acknowledged(storage_engine: StorageEngine) -> anyhow::Re
     }
     store.shutdown().await;
     drop(store);
-    let store = Store::open(config).await?;
+    let store = open_one(config).await?;
     store.ready().await;
     let kv = store.get("key").await?.expect("the key");
     assert_eq!(
@@ -143,7 +149,7 @@ async fn the_peer_port_is_free_when_shutdown_returns() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_watch_is_sent_the_past_and_what_follows_until_the_member_stops() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
-    let store = Store::open(Config::single("alone", dir.path())).await?;
+    let store = open_one(Config::single("alone", dir.path())).await?;
     store.ready().await;
     store.put(put("a", "1")).await?;
     let mut watch = store.watch(WatchCreateRequest {
@@ -195,7 +201,7 @@ async fn compaction_ends_although_writes_do_not() -> anyhow::Result<()> {
         unsafe_no_fsync: true,
         ..Config::single("alone", dir.path())
     };
-    let store = Store::open(config).await?;
+    let store = open_one(config).await?;
     store.ready().await;
     let writers = (0..8).map(|writer| {
         let store = store.clone();
@@ -228,14 +234,14 @@ async fn compaction_ends_although_writes_do_not() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_engine_is_rebuilt_from_a_log_that_reaches_back() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
-    let store = Store::open(Config::single("alone", dir.path())).await?;
+    let store = open_one(Config::single("alone", dir.path())).await?;
     store.ready().await;
     store.put(put("key", "value")).await?;
     store.shutdown().await;
     drop(store);
     let snap = dir.path().join("member").join("snap");
     std::fs::rename(&snap, dir.path().join("moved-away"))?;
-    let store = Store::open(Config::single("alone", dir.path())).await?;
+    let store = open_one(Config::single("alone", dir.path())).await?;
     store.ready().await;
     let kv = store.get("key").await?.expect("the key");
     assert_eq!(&kv.value[..], b"value");
@@ -258,7 +264,7 @@ async fn one_of_three_continues_alone_with_force_new_cluster() -> anyhow::Result
         force_new_cluster: true,
         ..configs[0].clone()
     };
-    let store = Store::open(alone).await?;
+    let store = open_one(alone).await?;
     store.ready().await;
     store.put(put("another", "value")).await?;
     assert_eq!(store.get("key").await?.expect("the key").version, 1);
@@ -290,7 +296,7 @@ async fn a_removed_member_finds_that_out_alone() -> anyhow::Result<()> {
     stores[0].shutdown().await;
     removed.shutdown().await;
     drop((stores, removed));
-    let again = Store::open(configs[leads].clone()).await?;
+    let again = open_one(configs[leads].clone()).await?;
     let found = tokio::time::timeout(Duration::from_secs(60), again.removed()).await;
     again.shutdown().await;
     Ok(found?)
@@ -304,7 +310,7 @@ async fn a_leader_without_another_voter_stops_at_once() -> anyhow::Result<()> {
         election_ms: 40_000,
         ..Config::single("m1", dir.path())
     };
-    let store = Store::open(config).await?;
+    let store = open_one(config).await?;
     store.ready().await;
     let learner = MemberAddRequest {
         peer_ur_ls: vec!["http://127.0.0.1:1".to_owned()],

@@ -6,7 +6,7 @@ use std::time::Duration;
 use keelson_proto::etcdserverpb::*;
 use keelson_store::{Config, Error, Store};
 
-use crate::embedded::{members, open};
+use crate::embedded::{members, open, open_one};
 
 /// Far longer than anything here takes.
 const LONG: Duration = Duration::from_secs(30);
@@ -38,7 +38,7 @@ async fn alone(dir: &std::path::Path) -> anyhow::Result<Store> {
         election_ms: 200,
         ..Config::single("alone", dir)
     };
-    let store = Store::open(config).await?;
+    let store = open_one(config).await?;
     store.ready().await;
     Ok(store)
 }
@@ -175,7 +175,7 @@ async fn thousands_of_expired_leases_go_in_a_few_entries() -> anyhow::Result<()>
         unsafe_no_fsync: true,
         ..Config::single("alone", dir.path())
     };
-    let store = Store::open(config).await?;
+    let store = open_one(config).await?;
     store.ready().await;
     let before = store.status().raft_index;
     let grants = (1..=3_000).map(|id| store.lease_grant(LeaseGrantRequest { id, ttl: 2 }));

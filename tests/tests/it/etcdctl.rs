@@ -4,6 +4,7 @@
 //! Ids, addresses, versions, sizes, terms and log positions are masked; everything else must agree,
 //! also through a proxy.
 
+mod accounts;
 mod script;
 mod stream;
 
@@ -18,6 +19,7 @@ use keelson_tests::proc::binary;
 use keelson_tests::proc::cluster::{Cluster, Plan};
 use serde_json::Value;
 
+use accounts::ACCOUNTS;
 use script::SCRIPT;
 use stream::Stream;
 
@@ -100,7 +102,7 @@ async fn etcdctl_sees_no_difference() -> Result<()> {
         return Ok(());
     };
     let ours = Side::start(&binary::ours()?).await?;
-    compare(&ours, &Side::start(&etcd).await?)
+    compare(&ours, &Side::start(&etcd).await?, SCRIPT)
 }
 
 #[tokio::test]
@@ -109,13 +111,31 @@ async fn etcdctl_sees_no_difference_through_a_proxy() -> Result<()> {
         return Ok(());
     };
     let ours = Side::behind_a_proxy(&binary::ours()?).await?;
-    compare(&ours, &Side::start(&etcd).await?)
+    compare(&ours, &Side::start(&etcd).await?, SCRIPT)
 }
 
-fn compare(ours: &Side, theirs: &Side) -> Result<()> {
+#[tokio::test]
+async fn etcdctl_sees_no_difference_in_accounts_and_their_rights() -> Result<()> {
+    let Some(etcd) = binary::etcd_or_skip()? else {
+        return Ok(());
+    };
+    let ours = Side::start(&binary::ours()?).await?;
+    compare(&ours, &Side::start(&etcd).await?, ACCOUNTS)
+}
+
+#[tokio::test]
+async fn nor_through_a_proxy() -> Result<()> {
+    let Some(etcd) = binary::etcd_or_skip()? else {
+        return Ok(());
+    };
+    let ours = Side::behind_a_proxy(&binary::ours()?).await?;
+    compare(&ours, &Side::start(&etcd).await?, ACCOUNTS)
+}
+
+fn compare(ours: &Side, theirs: &Side, script: &str) -> Result<()> {
     let etcdctl = binary::on_path("etcdctl").context("etcd is on PATH, but etcdctl is not")?;
     let mut differences = String::new();
-    for line in SCRIPT.lines().filter(|line| !line.is_empty()) {
+    for line in script.lines().filter(|line| !line.is_empty()) {
         let our = run(&etcdctl, ours, line)?;
         let their = run(&etcdctl, theirs, line)?;
         if our != their {

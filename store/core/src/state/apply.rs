@@ -11,6 +11,7 @@ use keelson_proto::internal::command::Op;
 use keelson_proto::internal::tree_request::Op as TreeOp;
 use prost::Message;
 
+use super::auth::{Access, Caller};
 use super::error::{Error, StateError};
 use super::leases::LeaseChange;
 use super::registry::Registry;
@@ -34,10 +35,20 @@ pub(super) struct SideEffects {
 /// Decodes a command; `None` if this release does not understand it.
 pub(super) fn understood(command: Bytes) -> Option<Op> {
     let op = Command::decode(command).ok()?.op?;
-    match &op {
-        Op::Tree(request) => TreeOp::try_from(request.op).ok().map(|_| op),
-        Op::Txn(request) => has_known_operations(request).then_some(op),
-        _ => Some(op),
+    is_known(&op).then_some(op)
+}
+
+/// Whether a decoded command is complete: a kind that this release lacks is decoded as nothing.
+fn is_known(op: &Op) -> bool {
+    match op {
+        Op::Tree(request) => TreeOp::try_from(request.op).is_ok(),
+        Op::Txn(request) => has_known_operations(request),
+        Op::Auth(change) => change.op.is_some(),
+        Op::AsUser(of) => match of.command.as_ref().and_then(|command| command.op.as_ref()) {
+            None | Some(Op::AsUser(_)) => false,
+            Some(op) => is_known(op),
+        },
+        _ => true,
     }
 }
 
@@ -115,6 +126,12 @@ impl StateMachine {
             let index = committed.entry.index.0;
             return Err(StateError::NotUnderstood { index });
         };
+        let (caller, Some(op)) = Caller::of(op) else {
+            unreachable!("it is understood");
+        };
+        if let Err(refusal) = self.view().authorize(&caller, Access::Command(&op)) {
+            return Ok((Some(id), Err(refusal)));
+        }
         if let Some(alarm) = self.forbidden(&op) {
             return Ok((Some(id), Err(alarm)));
         }
@@ -128,6 +145,7 @@ impl StateMachine {
             Op::TreeExpire(request) => {
                 Ok(self.apply_expire(&request, committed.entry.term, &mut effects.events))
             }
+            Op::Auth(change) => self.apply_auth(change, committed.entry.index),
             lease => self.apply_lease(&lease, committed, &mut effects.leases),
         };
         Ok((Some(id), response))
@@ -181,7 +199,7 @@ impl StateMachine {
             Op::Tree(_) | Op::TreeExpire(_) => true,
             Op::LeaseGrant(_) | Op::LeaseRevoke(_) | Op::LeaseExpire(_) => true,
             Op::Alarm(_) | Op::MemberAttributes(_) | Op::ClusterVersion(_) => false,
-            Op::LeaseCheckpoint(_) => false,
+            Op::LeaseCheckpoint(_) | Op::Auth(_) | Op::AsUser(_) => false,
         };
         if data && self.registry.alarmed(AlarmType::Corrupt) {
             return Some(Error::Corrupt);

@@ -71,6 +71,51 @@ pub enum Error {
     /// The cluster has the maximum number of learners.
     #[error("etcdserver: too many learner members in cluster")]
     TooManyLearners,
+    /// A request without a user, though auth is enabled; or a user without a name.
+    #[error("etcdserver: user name is empty")]
+    UserEmpty,
+    /// A role without a name.
+    #[error("etcdserver: role name is empty")]
+    RoleEmpty,
+    /// The name of a user or role is longer than 256 bytes.
+    #[error("keelson: the name is longer than 256 bytes")]
+    NameTooLong,
+    /// The token is unknown, or has expired.
+    #[error("etcdserver: invalid auth token")]
+    InvalidAuthToken,
+    /// The user's roles do not permit the request.
+    #[error("etcdserver: permission denied")]
+    PermissionDenied,
+    /// A change that would leave an enabled auth without root; a permission of an empty range.
+    #[error("etcdserver: invalid auth management")]
+    InvalidAuthMgmt,
+    /// A grant without a permission.
+    #[error("etcdserver: permission not given")]
+    PermissionNotGiven,
+    /// The role does not have the permission.
+    #[error("etcdserver: permission is not granted to the role")]
+    PermissionNotGranted,
+    /// The user does not have the role.
+    #[error("etcdserver: role is not granted to the user")]
+    RoleNotGranted,
+    /// Auth cannot be enabled without the user root.
+    #[error("etcdserver: root user does not exist")]
+    RootUserNotExist,
+    /// Auth cannot be enabled while root lacks the role root.
+    #[error("etcdserver: root user does not have root role")]
+    RootRoleNotExist,
+    /// A user of that name exists.
+    #[error("etcdserver: user name already exists")]
+    UserAlreadyExist,
+    /// No user has that name.
+    #[error("etcdserver: user name not found")]
+    UserNotFound,
+    /// A role of that name exists.
+    #[error("etcdserver: role name already exists")]
+    RoleAlreadyExist,
+    /// No role has that name.
+    #[error("etcdserver: role name not found")]
+    RoleNotFound,
     /// An error of the v2 tree.
     #[error(transparent)]
     Tree(#[from] TreeError),

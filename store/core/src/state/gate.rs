@@ -15,7 +15,7 @@ use super::registry::Registry;
 
 /// The number of this release. Raise it by one with every new kind of command, and with every field
 /// of an old one that changes how it is applied.
-pub const COMMAND_VERSION: u32 = 2;
+pub const COMMAND_VERSION: u32 = 3;
 
 /// The number of a member that has not published one: releases before the number existed.
 const UNPUBLISHED: u32 = 1;
@@ -30,6 +30,7 @@ fn needed(op: &Op) -> u32 {
         Op::MemberAttributes(_) | Op::ClusterVersion(_) | Op::Tree(_) | Op::TreeExpire(_) => 1,
         Op::LeaseGrant(_) | Op::LeaseRevoke(_) => 2,
         Op::LeaseExpire(_) | Op::LeaseCheckpoint(_) => 2,
+        Op::Auth(_) | Op::AsUser(_) => 3,
     }
 }
 

@@ -142,6 +142,11 @@ impl Leases {
         keys.map(|(_, key)| key)
     }
 
+    /// Every attached key, by lease.
+    pub(super) fn attached_keys(&self) -> impl Iterator<Item = &Arc<[u8]>> {
+        self.attached.iter().map(|(_, key)| key)
+    }
+
     /// Loads the leases from the engine, without their keys.
     pub(super) fn load(engine: &dyn Engine) -> Result<Leases, StateError> {
         let mut leases = Leases::default();

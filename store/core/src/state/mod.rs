@@ -58,6 +58,7 @@
 
 mod alarm;
 mod apply;
+pub mod auth;
 pub mod check;
 mod compact;
 mod compare;
@@ -104,7 +105,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use keelson_proto::etcdserverpb::{
     AlarmResponse, CompactionResponse, DeleteRangeResponse, LeaseGrantResponse,
-    LeaseRevokeResponse, Member, PutResponse, TxnResponse,
+    LeaseRevokeResponse, Member, PutResponse, ResponseHeader, TxnResponse,
 };
 use keelson_proto::internal::AppliedMark;
 
@@ -173,6 +174,8 @@ pub enum Response {
     LeaseGrant(LeaseGrantResponse),
     /// To a revocation.
     LeaseRevoke(LeaseRevokeResponse),
+    /// To a change of users, roles and permissions: etcd's responses have nothing but a header.
+    Auth(ResponseHeader),
     /// To a membership change: the members after it, by id.
     Members(Vec<Member>),
     /// To a change of the v2 tree.

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use prost::Message;
 use smallvec::SmallVec;
 
+use super::auth::Auth;
 use super::compact::Sweep;
 use super::error::StateError;
 use super::index::KeyIndex;
@@ -76,8 +77,9 @@ impl StateMachine {
         let registry = Registry::load(&*engine)?;
         agree(&marks, &registry)?;
         let tree = tree::load(&*engine)?;
+        let auth = Auth::load(&*engine)?;
         let leases = Leases::load(&*engine)?;
-        let shared = Shared::new(engine, limits, marks.cluster, registry, leases, tree);
+        let shared = Shared::new(engine, limits, marks.cluster, registry, auth, leases, tree);
         let leased = rebuild(&shared.index, &*shared.engine, marks.revision)?;
         shared.leases.write().attach_all(leased);
         shared.revision.store(marks.revision, Ordering::SeqCst);

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use keelson_proto::mvccpb::KeyValue;
 use parking_lot::RwLock;
 
+use super::auth::Auth;
 use super::error::Error;
 use super::index::KeyIndex;
 use super::leases::Leases;
@@ -44,6 +45,7 @@ pub(super) struct Shared {
     pub(super) index: KeyIndex,
     pub(super) memtables: RwLock<Memtables>,
     pub(super) registry: RwLock<Arc<Registry>>,
+    pub(super) auth: RwLock<Arc<Auth>>,
     /// Written by the applier only. A key is attached a moment before its revision is published.
     pub(super) leases: RwLock<Leases>,
     /// Written by the applier only; readers hold the lock while they build their answers.
@@ -69,6 +71,7 @@ impl Shared {
         limits: Limits,
         cluster: ClusterId,
         registry: Registry,
+        auth: Auth,
         leases: Leases,
         tree: Tree,
     ) -> Shared {
@@ -78,6 +81,7 @@ impl Shared {
             index: KeyIndex::default(),
             memtables: RwLock::default(),
             registry: RwLock::new(Arc::new(registry)),
+            auth: RwLock::new(Arc::new(auth)),
             leases: RwLock::new(leases),
             tree: RwLock::new(tree),
             cluster,

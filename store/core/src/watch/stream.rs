@@ -138,12 +138,17 @@ impl WatchStream {
     pub fn create(&mut self, request: WatchCreateRequest) {
         match self.check(&request) {
             Ok((id, range)) => self.begin(id, range, &request),
-            Err(reason) => self.ready.push_back(WatchMessage {
-                watch_id: NO_WATCH,
-                revision: self.hub.view().revision(),
-                content: WatchContent::Refused(reason),
-            }),
+            Err(reason) => self.refuse(reason),
         }
+    }
+
+    /// Answers that a watcher cannot be created, for a reason outside of the store.
+    pub fn refuse(&mut self, reason: &'static str) {
+        self.ready.push_back(WatchMessage {
+            watch_id: NO_WATCH,
+            revision: self.hub.view().revision(),
+            content: WatchContent::Refused(reason),
+        });
     }
 
     fn check(&mut self, request: &WatchCreateRequest) -> Result<(i64, WatchRange), &'static str> {

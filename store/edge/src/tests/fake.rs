@@ -5,6 +5,7 @@
     reason = "a fake of the member, which has the state machine"
 )]
 
+mod apply;
 mod condition;
 mod header;
 mod leases;
@@ -13,21 +14,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
 use keelson_core::engine::MemoryEngine;
+use keelson_core::state::auth::{Access, Auth, Caller};
 use keelson_core::state::{self, Genesis, Limits, ReadView, StateMachine, check};
 use keelson_core::tree::TreeError;
 use keelson_core::tree::watchers::WatchSpec;
 use keelson_core::watch::{WatchHub, WatchStream};
-use keelson_core::{
-    ClusterId, Committed, Entry, EntryKind, Index, MemberId, ProposalId, Term, proposal,
-};
+use keelson_core::{ClusterId, MemberId};
 use keelson_proto::etcdserverpb::*;
-use keelson_proto::internal::Command;
+use keelson_proto::internal::AuthChange;
 use keelson_proto::internal::command::Op;
 use parking_lot::{Mutex, MutexGuard};
-use prost::Message;
 use tokio::sync::watch;
 use tokio_stream::Stream;
 
@@ -43,7 +41,7 @@ const OPS_MAX: usize = 128;
 pub(super) const REQUEST_BYTES_MAX: usize = 64 * 1024;
 
 #[derive(Clone)]
-pub(crate) struct Fake(Arc<Shared>);
+pub(crate) struct Fake(Arc<Shared>, Caller);
 
 struct Shared {
     address: SocketAddr,
@@ -63,16 +61,19 @@ impl Fake {
     pub(crate) fn new(address: SocketAddr) -> Fake {
         let engine = Arc::new(MemoryEngine::new());
         let state = StateMachine::create(engine, Genesis::default(), Limits::default()).unwrap();
-        Fake(Arc::new(Shared {
-            hub: Arc::default(),
-            watches: WatchHub::new(state.view()),
-            address,
-            view: state.view(),
-            state: Mutex::new(state),
-            condition: Mutex::default(),
-            open: watch::Sender::new(true),
-            waiting: watch::Sender::new(0),
-        }))
+        Fake(
+            Arc::new(Shared {
+                hub: Arc::default(),
+                watches: WatchHub::new(state.view()),
+                address,
+                view: state.view(),
+                state: Mutex::new(state),
+                condition: Mutex::default(),
+                open: watch::Sender::new(true),
+                waiting: watch::Sender::new(0),
+            }),
+            Caller::Member,
+        )
     }
 
     pub(crate) fn view(&self) -> &ReadView {
@@ -107,34 +108,6 @@ impl Fake {
         let mut waiting = self.0.waiting.subscribe();
         waiting.wait_for(|waiting| *waiting == count).await.unwrap();
     }
-
-    fn propose(&self, op: Op) -> Result<state::Response, Error> {
-        Ok(self.apply(op)??)
-    }
-
-    /// Checks the log's limit, and then applies the command to the state machine.
-    pub(crate) fn apply(&self, op: Op) -> Result<Result<state::Response, state::Error>, Error> {
-        let command = Command { op: Some(op) }.encode_to_vec();
-        let takes_large = self.0.condition.lock().takes_large;
-        if !takes_large && REQUEST_BYTES_MAX < command.len() {
-            return Err(Error::RequestTooLarge);
-        }
-        let mut state = self.0.state.lock();
-        let entry = Entry {
-            index: Index(state.applied().index + 1),
-            term: Term(TERM),
-            kind: EntryKind::Command,
-            data: proposal::encode(ProposalId::default(), &command),
-            context: Bytes::new(),
-        };
-        let committed = Committed { entry, conf: None };
-        let applied = state.apply(&committed, true).expect("a map does not fail");
-        for event in &applied.events {
-            self.0.hub.publish(event);
-        }
-        while self.0.watches.fan_out().expect("a map does not fail") {}
-        Ok(applied.response)
-    }
 }
 
 macro_rules! propose {
@@ -159,6 +132,7 @@ impl Backend for Fake {
         if silent && !request.serializable {
             std::future::pending::<()>().await;
         }
+        self.authorize(Access::Range(&request))?;
         let mut response = self.0.view.range(&request)?;
         response.header = full(response.header);
         Ok(response)
@@ -168,6 +142,9 @@ impl Backend for Fake {
         &self,
         request: RangeRequest,
     ) -> impl Stream<Item = Result<RangeResponse, Error>> + Send + use<> {
+        if let Err(error) = self.authorize(Access::Range(&request)) {
+            return stream::iter([Err(error)]).right_stream();
+        }
         match self.0.view.range_stream(&request, REQUEST_BYTES_MAX) {
             Ok(pieces) => stream::iter(pieces).map(with_full_header).left_stream(),
             Err(error) => stream::iter([Err(error.into())]).right_stream(),
@@ -244,6 +221,50 @@ impl Backend for Fake {
         self.all_leases()
     }
 
+    fn acting_as(&self, caller: Caller) -> Fake {
+        Fake(Arc::clone(&self.0), caller)
+    }
+
+    fn authorize(&self, access: Access<'_>) -> Result<(), Error> {
+        Ok(self.0.view.authorize(&self.1, access)?)
+    }
+
+    fn auth(&self) -> Arc<Auth> {
+        self.0.view.auth()
+    }
+
+    fn auth_enabled(&self) -> bool {
+        self.0.view.auth_enabled()
+    }
+
+    fn token_ttl(&self) -> Duration {
+        Duration::from_secs(300)
+    }
+
+    fn bcrypt_cost(&self) -> u32 {
+        4
+    }
+
+    async fn auth_change(&self, change: AuthChange) -> Result<ResponseHeader, Error> {
+        match self.propose(Op::Auth(change))? {
+            state::Response::Auth(header) => Ok(full(Some(header)).unwrap_or_default()),
+            other => panic!("answered with {other:?}"),
+        }
+    }
+
+    async fn read_index(&self) -> Result<(), Error> {
+        match self.condition().leaderless {
+            true => Err(Error::Timeout),
+            false => Ok(()),
+        }
+    }
+
+    async fn applied(&self, index: u64) {
+        if self.0.view.applied_index().0 < index {
+            std::future::pending::<()>().await;
+        }
+    }
+
     async fn member_list(&self, _linearizable: bool) -> Result<MemberListResponse, Error> {
         Ok(MemberListResponse {
             header: full(None),
@@ -301,22 +322,7 @@ impl Backend for Fake {
     }
 
     fn status(&self) -> StatusResponse {
-        let header = ResponseHeader {
-            revision: self.0.view.revision(),
-            ..ResponseHeader::default()
-        };
-        StatusResponse {
-            header: full(Some(header)),
-            version: self.versions().server,
-            db_size: 20480,
-            db_size_in_use: 16384,
-            leader: self.leader().0,
-            raft_index: 11,
-            raft_applied_index: 11,
-            raft_term: TERM,
-            is_learner: self.is_learner(),
-            ..StatusResponse::default()
-        }
+        self.own_status()
     }
 
     fn alarms(&self) -> Vec<AlarmMember> {

@@ -219,29 +219,6 @@ async fn a_body_over_the_limit_is_refused() {
     assert!(body.contains(text), "{body}");
 }
 
-/// The answers were "Not Found", in plain text.
-#[tokio::test]
-async fn calls_that_are_not_offered_name_the_alternative() {
-    let port = Port::start().await;
-    for (path, names) in [
-        ("/v3/auth/user/add", "Auth"),
-        ("/v3/auth/role/grant", "Auth"),
-    ] {
-        let (head, body) = post(&port, path, "{}").await;
-        assert!(
-            head.starts_with("HTTP/1.1 501 Not Implemented\r\n"),
-            "{head}"
-        );
-        let body: serde_json::Value = serde_json::from_str(&body).unwrap();
-        assert_eq!(body["code"], 12, "{path}");
-        let text = body["message"].as_str().unwrap();
-        assert!(
-            text.starts_with(names) && text.contains("v2"),
-            "{path}: {text}"
-        );
-    }
-}
-
 /// As recorded from etcd 3.4.23: APISIX posts this and reads lines until its own timeout.
 #[tokio::test]
 async fn a_watch_has_a_chunk_for_each_message() {

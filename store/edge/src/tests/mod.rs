@@ -1,5 +1,6 @@
 //! The edge over real sockets, with a fake member.
 
+mod auth;
 mod deadlines;
 mod election;
 mod etcdctl;

@@ -102,9 +102,6 @@ pub trait TreeBackend: Backend {
     /// 401: the history does not reach back to that index.
     fn tree_watch(&self, spec: WatchSpec) -> Result<Self::Watch, TreeError>;
 
-    /// Waits until everything that is committed now is applied here: `quorum=true`.
-    fn read_index(&self) -> impl Future<Output = Result<(), Error>> + Send;
-
     /// The committed index and the term, for X-Raft-Index and X-Raft-Term.
     fn raft_mark(&self) -> (u64, u64);
 

@@ -5,16 +5,17 @@ use keelson_proto::etcdserverpb::cluster_server;
 use keelson_proto::etcdserverpb::*;
 use tonic::{Request, Response, Status};
 
+use super::auth::Sessions;
 use crate::backend::Backend;
 
 /// The gRPC service.
-pub(crate) struct Cluster<B> {
-    backend: B,
+pub(super) struct Cluster<B> {
+    sessions: Sessions<B>,
 }
 
 impl<B> Cluster<B> {
-    pub(crate) fn new(backend: B) -> Cluster<B> {
-        Cluster { backend }
+    pub(super) fn new(sessions: Sessions<B>) -> Cluster<B> {
+        Cluster { sessions }
     }
 }
 
@@ -24,41 +25,44 @@ impl<B: Backend> cluster_server::Cluster for Cluster<B> {
         &self,
         request: Request<MemberAddRequest>,
     ) -> Result<Response<MemberAddResponse>, Status> {
-        Ok(Response::new(
-            self.backend.member_add(request.into_inner()).await?,
-        ))
+        let backend = self.sessions.of(&request).await?;
+        let answer = backend.member_add(request.into_inner()).await?;
+        Ok(Response::new(answer))
     }
 
     async fn member_remove(
         &self,
         request: Request<MemberRemoveRequest>,
     ) -> Result<Response<MemberRemoveResponse>, Status> {
+        let backend = self.sessions.of(&request).await?;
         let member = MemberId(request.into_inner().id);
-        Ok(Response::new(self.backend.member_remove(member).await?))
+        Ok(Response::new(backend.member_remove(member).await?))
     }
 
     async fn member_update(
         &self,
         request: Request<MemberUpdateRequest>,
     ) -> Result<Response<MemberUpdateResponse>, Status> {
-        Ok(Response::new(
-            self.backend.member_update(request.into_inner()).await?,
-        ))
+        let backend = self.sessions.of(&request).await?;
+        let answer = backend.member_update(request.into_inner()).await?;
+        Ok(Response::new(answer))
     }
 
     async fn member_list(
         &self,
         request: Request<MemberListRequest>,
     ) -> Result<Response<MemberListResponse>, Status> {
+        let backend = self.sessions.of(&request).await?;
         let linearizable = request.into_inner().linearizable;
-        Ok(Response::new(self.backend.member_list(linearizable).await?))
+        Ok(Response::new(backend.member_list(linearizable).await?))
     }
 
     async fn member_promote(
         &self,
         request: Request<MemberPromoteRequest>,
     ) -> Result<Response<MemberPromoteResponse>, Status> {
+        let backend = self.sessions.of(&request).await?;
         let member = MemberId(request.into_inner().id);
-        Ok(Response::new(self.backend.member_promote(member).await?))
+        Ok(Response::new(backend.member_promote(member).await?))
     }
 }

@@ -14,6 +14,7 @@ use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
 use self::observe::Observer;
+use super::auth::Sessions;
 use super::session::{Queue, failure, session, take};
 use super::unless_drained;
 use super::unread::Unread;
@@ -26,26 +27,30 @@ const MISSING_LEADER: &str = "\"leader\" field must be provided";
 
 /// The gRPC service.
 pub(super) struct Election<B> {
-    backend: B,
+    sessions: Sessions<B>,
     unread: Unread,
     drain: Drain,
 }
 
 impl<B: Backend> Election<B> {
-    pub(super) fn new(backend: B, unread: Unread, drain: Drain) -> Election<B> {
+    pub(super) fn new(sessions: Sessions<B>, unread: Unread, drain: Drain) -> Election<B> {
         Election {
-            backend,
+            sessions,
             unread,
             drain,
         }
     }
 
     /// Replaces the value of a leader's key.
-    async fn replace(&self, leader: &LeaderKey, value: Bytes) -> Result<ResponseHeader, Status> {
+    async fn replace(
+        backend: &B,
+        leader: &LeaderKey,
+        value: Bytes,
+    ) -> Result<ResponseHeader, Status> {
         let put = put(leader.key.clone(), value, leader.lease);
         let own = created_at(leader.key.clone(), leader.rev);
         let txn = when(own, vec![put], Vec::new());
-        let answer = self.backend.txn(txn).await.map_err(failure)?;
+        let answer = backend.txn(txn).await.map_err(failure)?;
         match answer.succeeded {
             true => Ok(answer.header.unwrap_or_default()),
             false => Err(Status::unknown(NOT_LEADER)),
@@ -63,10 +68,11 @@ impl<B: Backend> election_server::Election for Election<B> {
         &self,
         request: Request<CampaignRequest>,
     ) -> Result<Response<CampaignResponse>, Status> {
+        let backend = self.sessions.of(&request).await?;
         let CampaignRequest { name, lease, value } = request.into_inner();
         let queue = Queue::admit(name, &self.unread)?;
         let name = queue.name.clone();
-        let taken = take(&self.backend, queue, lease, Some(value)).await;
+        let taken = take(&backend, queue, lease, Some(value)).await;
         let taken = taken.map_err(failure)?;
         let place = taken.place;
         let leader = LeaderKey {
@@ -93,13 +99,12 @@ impl<B: Backend> election_server::Election for Election<B> {
         &self,
         request: Request<ProclaimRequest>,
     ) -> Result<Response<ProclaimResponse>, Status> {
+        let backend = self.sessions.of(&request).await?;
         let ProclaimRequest { leader, value } = request.into_inner();
         let mut leader = given(leader)?;
         // As in etcd: without a lease the key gets one of a new session.
-        leader.lease = session(&self.backend, leader.lease)
-            .await
-            .map_err(failure)?;
-        let header = self.replace(&leader, value).await?;
+        leader.lease = session(&backend, leader.lease).await.map_err(failure)?;
+        let header = Self::replace(&backend, &leader, value).await?;
         Ok(Response::new(ProclaimResponse {
             header: Some(header),
         }))
@@ -109,8 +114,9 @@ impl<B: Backend> election_server::Election for Election<B> {
         &self,
         request: Request<LeaderRequest>,
     ) -> Result<Response<LeaderResponse>, Status> {
+        let backend = self.sessions.of(&request).await?;
         let first = first_key(&request.into_inner().name);
-        let found = self.backend.range(first).await.map_err(failure)?;
+        let found = backend.range(first).await.map_err(failure)?;
         let kv = found.kvs.into_iter().next();
         self.unread.read(LeaderResponse {
             header: found.header,
@@ -124,8 +130,9 @@ impl<B: Backend> election_server::Election for Election<B> {
         &self,
         request: Request<LeaderRequest>,
     ) -> Result<Response<Self::ObserveStream>, Status> {
+        let backend = self.sessions.of(&request).await?;
         let queue = Queue::admit(request.into_inner().name, &self.unread)?;
-        let observer = Observer::new(self.backend.clone(), queue, self.unread.clone());
+        let observer = Observer::new(backend, queue, self.unread.clone());
         let share = observer.share();
         let leaders: Self::ObserveStream = Box::pin(observer.leaders(self.drain.clone()));
         let mut response = Response::new(leaders);
@@ -137,11 +144,12 @@ impl<B: Backend> election_server::Election for Election<B> {
         &self,
         request: Request<ResignRequest>,
     ) -> Result<Response<ResignResponse>, Status> {
+        let backend = self.sessions.of(&request).await?;
         let leader = given(request.into_inner().leader)?;
         let own = created_at(leader.key.clone(), leader.rev);
         let txn = when(own, vec![delete(leader.key)], Vec::new());
         // As in etcd, to resign without having been elected is no error.
-        let answer = self.backend.txn(txn).await.map_err(failure)?;
+        let answer = backend.txn(txn).await.map_err(failure)?;
         Ok(Response::new(ResignResponse {
             header: answer.header,
         }))

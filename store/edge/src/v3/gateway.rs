@@ -10,7 +10,7 @@ use super::deadline::{self, Timed};
 use super::supervised::Supervised;
 use super::unread::hold_each;
 use super::{Service, Services, Unread, WATCH, lease};
-use super::{admit, message_bytes_max, not_offered, requires_leader, reword};
+use super::{admit, message_bytes_max, requires_leader, reword};
 use crate::backend::Backend;
 use crate::gateway::Calls;
 
@@ -41,12 +41,12 @@ impl<B: Backend> Services<B> {
             return Status::from(error).into_http();
         }
         if path == WATCH {
-            return self.watch(request);
+            let watching = self.watch(request).await;
+            return watching.unwrap_or_else(|never| match never {});
         }
         let service = path.get(1..).and_then(|rest| rest.split('/').next());
         let Some(own) = service.and_then(Service::named) else {
-            let text = service.and_then(not_offered::text);
-            return Status::unimplemented(text.unwrap_or("unknown service")).into_http();
+            return Status::unimplemented("unknown service").into_http();
         };
         let patience = deadline::patience(request.headers());
         let answering = self.serve(own, request);

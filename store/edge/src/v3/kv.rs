@@ -9,21 +9,22 @@ use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status};
 
 use super::Unread;
+use super::auth::Sessions;
 use super::slow::SlowLog;
 use crate::Error;
 use crate::backend::Backend;
 
 /// The gRPC service.
-pub(crate) struct Kv<B> {
-    backend: B,
+pub(super) struct Kv<B> {
+    sessions: Sessions<B>,
     unread: Unread,
     slow: SlowLog,
 }
 
 impl<B> Kv<B> {
-    pub(crate) fn new(backend: B, unread: Unread, slow: SlowLog) -> Kv<B> {
+    pub(super) fn new(sessions: Sessions<B>, unread: Unread, slow: SlowLog) -> Kv<B> {
         Kv {
-            backend,
+            sessions,
             unread,
             slow,
         }
@@ -31,11 +32,15 @@ impl<B> Kv<B> {
 }
 
 impl<B: Backend> Kv<B> {
-    async fn read(&self, request: RangeRequest) -> Result<Response<RangeResponse>, Status> {
-        if !request.serializable && self.backend.is_learner() {
+    async fn read(
+        &self,
+        backend: &B,
+        request: RangeRequest,
+    ) -> Result<Response<RangeResponse>, Status> {
+        if !request.serializable && backend.is_learner() {
             return Err(Error::NotSupportedForLearner.into());
         }
-        self.unread.read(self.backend.range(request).await?)
+        self.unread.read(backend.range(request).await?)
     }
 
     async fn changed<A: Message>(
@@ -52,9 +57,10 @@ impl<B: Backend> kv_server::Kv for Kv<B> {
         &self,
         request: Request<RangeRequest>,
     ) -> Result<Response<RangeResponse>, Status> {
+        let backend = self.sessions.of(&request).await?;
         let request = request.into_inner();
         let slow = self.slow.request("/etcdserverpb.KV/Range", &request);
-        let answer = self.read(request).await;
+        let answer = self.read(&backend, request).await;
         slow.end(&answer);
         answer
     }
@@ -65,7 +71,8 @@ impl<B: Backend> kv_server::Kv for Kv<B> {
         &self,
         request: Request<RangeRequest>,
     ) -> Result<Response<Self::RangeStreamStream>, Status> {
-        let pieces = self.backend.range_stream(request.into_inner());
+        let backend = self.sessions.of(&request).await?;
+        let pieces = backend.range_stream(request.into_inner());
         let pieces = pieces.map(|piece| match piece {
             Ok(response) => Ok(RangeStreamResponse {
                 range_response: Some(response),
@@ -73,14 +80,15 @@ impl<B: Backend> kv_server::Kv for Kv<B> {
             Err(error) => Err(Status::from(error)),
         });
         let pieces: Self::RangeStreamStream = Box::pin(pieces);
-        let piece_bytes_max = self.backend.max_request_bytes();
+        let piece_bytes_max = backend.max_request_bytes();
         self.unread.pieces(piece_bytes_max, pieces).await
     }
 
     async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
+        let backend = self.sessions.of(&request).await?;
         let request = request.into_inner();
         let slow = self.slow.request("/etcdserverpb.KV/Put", &request);
-        let answer = self.changed(self.backend.put(request)).await;
+        let answer = self.changed(backend.put(request)).await;
         slow.end(&answer);
         answer
     }
@@ -89,17 +97,19 @@ impl<B: Backend> kv_server::Kv for Kv<B> {
         &self,
         request: Request<DeleteRangeRequest>,
     ) -> Result<Response<DeleteRangeResponse>, Status> {
+        let backend = self.sessions.of(&request).await?;
         let request = request.into_inner();
         let slow = self.slow.request("/etcdserverpb.KV/DeleteRange", &request);
-        let answer = self.changed(self.backend.delete_range(request)).await;
+        let answer = self.changed(backend.delete_range(request)).await;
         slow.end(&answer);
         answer
     }
 
     async fn txn(&self, request: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
+        let backend = self.sessions.of(&request).await?;
         let request = request.into_inner();
         let slow = self.slow.request("/etcdserverpb.KV/Txn", &request);
-        let answer = self.changed(self.backend.txn(request)).await;
+        let answer = self.changed(backend.txn(request)).await;
         slow.end(&answer);
         answer
     }
@@ -108,8 +118,7 @@ impl<B: Backend> kv_server::Kv for Kv<B> {
         &self,
         request: Request<CompactionRequest>,
     ) -> Result<Response<CompactionResponse>, Status> {
-        Ok(Response::new(
-            self.backend.compact(request.into_inner()).await?,
-        ))
+        let backend = self.sessions.of(&request).await?;
+        Ok(Response::new(backend.compact(request.into_inner()).await?))
     }
 }

@@ -4,12 +4,14 @@ use std::pin::Pin;
 
 use futures_util::future::{self, Either};
 use futures_util::stream::{self, StreamExt};
+use keelson_core::state::auth::Access;
 use keelson_port::Drain;
 use keelson_proto::etcdserverpb::lease_server;
 use keelson_proto::etcdserverpb::*;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::auth::Sessions;
 use super::in_go;
 use super::unread::Unread;
 use crate::Error;
@@ -27,15 +29,15 @@ const WAITING_MAX: usize = 128;
 
 /// The gRPC service.
 pub(super) struct Lease<B> {
-    backend: B,
+    sessions: Sessions<B>,
     unread: Unread,
     drain: Drain,
 }
 
 impl<B> Lease<B> {
-    pub(super) fn new(backend: B, unread: Unread, drain: Drain) -> Lease<B> {
+    pub(super) fn new(sessions: Sessions<B>, unread: Unread, drain: Drain) -> Lease<B> {
         Lease {
-            backend,
+            sessions,
             unread,
             drain,
         }
@@ -53,25 +55,25 @@ impl<B: Backend> lease_server::Lease for Lease<B> {
         &self,
         request: Request<LeaseGrantRequest>,
     ) -> Result<Response<LeaseGrantResponse>, Status> {
-        Ok(Response::new(
-            self.backend.lease_grant(request.into_inner()).await?,
-        ))
+        let backend = self.sessions.of(&request).await?;
+        let answer = backend.lease_grant(request.into_inner()).await?;
+        Ok(Response::new(answer))
     }
 
     async fn lease_revoke(
         &self,
         request: Request<LeaseRevokeRequest>,
     ) -> Result<Response<LeaseRevokeResponse>, Status> {
-        Ok(Response::new(
-            self.backend.lease_revoke(request.into_inner()).await?,
-        ))
+        let backend = self.sessions.of(&request).await?;
+        let answer = backend.lease_revoke(request.into_inner()).await?;
+        Ok(Response::new(answer))
     }
 
     async fn lease_keep_alive(
         &self,
         request: Request<Streaming<LeaseKeepAliveRequest>>,
     ) -> Result<Response<Renewals>, Status> {
-        let backend = self.backend.clone();
+        let backend = self.sessions.of(&request).await?;
         let renewals = request.into_inner().map(move |request| {
             let backend = backend.clone();
             async move { renew(&backend, request).await }
@@ -98,18 +100,18 @@ impl<B: Backend> lease_server::Lease for Lease<B> {
         &self,
         request: Request<LeaseTimeToLiveRequest>,
     ) -> Result<Response<LeaseTimeToLiveResponse>, Status> {
-        let answer = self
-            .backend
-            .lease_time_to_live(request.into_inner())
-            .await?;
+        let backend = self.sessions.of(&request).await?;
+        let answer = backend.lease_time_to_live(request.into_inner()).await?;
         self.unread.read(answer)
     }
 
     async fn lease_leases(
         &self,
-        _request: Request<LeaseLeasesRequest>,
+        request: Request<LeaseLeasesRequest>,
     ) -> Result<Response<LeaseLeasesResponse>, Status> {
-        self.unread.read(self.backend.leases())
+        let backend = self.sessions.of(&request).await?;
+        backend.authorize(Access::Leases)?;
+        self.unread.read(backend.leases())
     }
 }
 

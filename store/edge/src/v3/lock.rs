@@ -6,6 +6,7 @@ use keelson_proto::v3lockpb::lock_server;
 use keelson_proto::v3lockpb::*;
 use tonic::{Request, Response, Status};
 
+use super::auth::Sessions;
 use super::session::{Queue, failure, take};
 use super::unless_drained;
 use super::unread::Unread;
@@ -16,15 +17,15 @@ const SESSION_EXPIRED: &str = "mutex: session is expired";
 
 /// The gRPC service.
 pub(super) struct Lock<B> {
-    backend: B,
+    sessions: Sessions<B>,
     unread: Unread,
     drain: Drain,
 }
 
 impl<B> Lock<B> {
-    pub(super) fn new(backend: B, unread: Unread, drain: Drain) -> Lock<B> {
+    pub(super) fn new(sessions: Sessions<B>, unread: Unread, drain: Drain) -> Lock<B> {
         Lock {
-            backend,
+            sessions,
             unread,
             drain,
         }
@@ -34,9 +35,10 @@ impl<B> Lock<B> {
 #[tonic::async_trait]
 impl<B: Backend> lock_server::Lock for Lock<B> {
     async fn lock(&self, request: Request<LockRequest>) -> Result<Response<LockResponse>, Status> {
+        let backend = self.sessions.of(&request).await?;
         let LockRequest { name, lease } = request.into_inner();
         let queue = Queue::admit(name, &self.unread)?;
-        let taken = take(&self.backend, queue, lease, None).await;
+        let taken = take(&backend, queue, lease, None).await;
         let taken = taken.map_err(failure)?;
         let header = match taken.is_first {
             true => taken.header,
@@ -55,11 +57,12 @@ impl<B: Backend> lock_server::Lock for Lock<B> {
         &self,
         request: Request<UnlockRequest>,
     ) -> Result<Response<UnlockResponse>, Status> {
+        let backend = self.sessions.of(&request).await?;
         let delete = DeleteRangeRequest {
             key: request.into_inner().key,
             ..DeleteRangeRequest::default()
         };
-        let deleted = self.backend.delete_range(delete).await.map_err(failure)?;
+        let deleted = backend.delete_range(delete).await.map_err(failure)?;
         Ok(Response::new(UnlockResponse {
             header: deleted.header,
         }))

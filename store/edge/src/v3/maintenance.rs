@@ -1,22 +1,24 @@
 //! `etcdserverpb.Maintenance`.
 
 use keelson_core::MemberId;
+use keelson_core::state::auth::{Access, Duty};
 use keelson_proto::etcdserverpb::maintenance_server;
 use keelson_proto::etcdserverpb::*;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status};
 
+use super::auth::Sessions;
 use crate::Error;
 use crate::backend::Backend;
 
 /// The gRPC service.
-pub(crate) struct Maintenance<B> {
-    backend: B,
+pub(super) struct Maintenance<B> {
+    sessions: Sessions<B>,
 }
 
 impl<B: Backend> Maintenance<B> {
-    pub(crate) fn new(backend: B) -> Maintenance<B> {
-        Maintenance { backend }
+    pub(super) fn new(sessions: Sessions<B>) -> Maintenance<B> {
+        Maintenance { sessions }
     }
 }
 
@@ -62,22 +64,25 @@ impl<B: Backend> maintenance_server::Maintenance for Maintenance<B> {
         &self,
         request: Request<AlarmRequest>,
     ) -> Result<Response<AlarmResponse>, Status> {
-        Ok(Response::new(
-            self.backend.alarm(request.into_inner()).await?,
-        ))
+        let backend = self.sessions.of(&request).await?;
+        Ok(Response::new(backend.alarm(request.into_inner()).await?))
     }
 
     async fn status(
         &self,
-        _request: Request<StatusRequest>,
+        request: Request<StatusRequest>,
     ) -> Result<Response<StatusResponse>, Status> {
-        Ok(Response::new(status(&self.backend)))
+        let backend = self.sessions.of(&request).await?;
+        backend.authorize(Access::AnyUser)?;
+        Ok(Response::new(status(&backend)))
     }
 
     async fn defragment(
         &self,
-        _request: Request<DefragmentRequest>,
+        request: Request<DefragmentRequest>,
     ) -> Result<Response<DefragmentResponse>, Status> {
+        let backend = self.sessions.of(&request).await?;
+        backend.authorize(Access::Duty(Duty::Operate))?;
         // The engines reuse freed pages, so there is no reason to stop the member for a rewrite
         // of the database.
         tracing::info!("nothing to defragment: freed space is used again");
@@ -92,8 +97,9 @@ impl<B: Backend> maintenance_server::Maintenance for Maintenance<B> {
         &self,
         request: Request<HashKvRequest>,
     ) -> Result<Response<HashKvResponse>, Status> {
+        let backend = self.sessions.of(&request).await?;
         let revision = request.into_inner().revision;
-        Ok(Response::new(self.backend.hash_kv(revision).await?))
+        Ok(Response::new(backend.hash_kv(revision).await?))
     }
 
     type SnapshotStream = BoxStream<SnapshotResponse>;
@@ -109,8 +115,9 @@ impl<B: Backend> maintenance_server::Maintenance for Maintenance<B> {
         &self,
         request: Request<MoveLeaderRequest>,
     ) -> Result<Response<MoveLeaderResponse>, Status> {
+        let backend = self.sessions.of(&request).await?;
         let target = MemberId(request.into_inner().target_id);
-        Ok(Response::new(self.backend.move_leader(target).await?))
+        Ok(Response::new(backend.move_leader(target).await?))
     }
 
     async fn downgrade(

@@ -4,6 +4,7 @@
 //! serves it, and `hasleader`. It adds neither an allocation nor a router to tonic's generated
 //! code.
 
+mod auth;
 mod changes;
 mod cluster;
 mod content;
@@ -15,7 +16,6 @@ mod kv;
 mod lease;
 mod lock;
 mod maintenance;
-mod not_offered;
 mod session;
 mod slow;
 mod supervised;
@@ -32,6 +32,7 @@ use futures_util::future::{self, Either};
 use http::{HeaderName, Request, Response};
 use hyper::body::Body as HttpBody;
 use keelson_core::MemberId;
+use keelson_proto::etcdserverpb::auth_server::AuthServer;
 use keelson_proto::etcdserverpb::cluster_server::ClusterServer;
 use keelson_proto::etcdserverpb::kv_server::KvServer;
 use keelson_proto::etcdserverpb::lease_server::LeaseServer;
@@ -45,6 +46,7 @@ use tonic::service::Routes;
 use tonic::{Code, Status};
 use tower::Service as _;
 
+use self::auth::{AuthService, Sessions};
 use self::cluster::Cluster;
 use self::deadline::{MESSAGE_TIME_MAX, Timed};
 use self::election::Election;
@@ -75,9 +77,11 @@ pub struct Services<B: Backend> {
     lease: LeaseServer<Lease<B>>,
     lock: LockServer<Lock<B>>,
     election: ElectionServer<Election<B>>,
+    auth: AuthServer<AuthService<B>>,
     cluster: ClusterServer<Cluster<B>>,
     maintenance: MaintenanceServer<Maintenance<B>>,
     health: HealthServer<health::Health>,
+    sessions: Sessions<B>,
     rest: Routes,
     unread: Unread,
     drain: Drain,
@@ -99,6 +103,7 @@ enum Service {
     Lease,
     Lock,
     Election,
+    Auth,
     Cluster,
     Maintenance,
     Health,
@@ -111,6 +116,7 @@ impl Service {
             "etcdserverpb.Lease" => Some(Service::Lease),
             "v3lockpb.Lock" => Some(Service::Lock),
             "v3electionpb.Election" => Some(Service::Election),
+            "etcdserverpb.Auth" => Some(Service::Auth),
             "etcdserverpb.Cluster" => Some(Service::Cluster),
             "etcdserverpb.Maintenance" => Some(Service::Maintenance),
             "grpc.health.v1.Health" => Some(Service::Health),
@@ -127,6 +133,7 @@ impl<B: Backend> Services<B> {
             Service::Lease => self.lease.clone().call(request),
             Service::Lock => self.lock.clone().call(request),
             Service::Election => self.election.clone().call(request),
+            Service::Auth => self.auth.clone().call(request),
             Service::Cluster => self.cluster.clone().call(request),
             Service::Maintenance => self.maintenance.clone().call(request),
             Service::Health => self.health.clone().call(request),
@@ -137,24 +144,28 @@ impl<B: Backend> Services<B> {
     pub(crate) fn new(backend: B, unread: Unread, rest: Routes, drain: Drain) -> Services<B> {
         let message_bytes_max = message_bytes_max(&backend);
         let slow = SlowLog::new(backend.slow_request());
+        let sessions = Sessions::new(&backend);
         Services {
-            kv: KvServer::new(Kv::new(backend.clone(), unread.clone(), slow.clone()))
+            kv: KvServer::new(Kv::new(sessions.clone(), unread.clone(), slow.clone()))
                 .max_decoding_message_size(message_bytes_max),
-            lease: LeaseServer::new(Lease::new(backend.clone(), unread.clone(), drain.clone()))
+            lease: LeaseServer::new(Lease::new(sessions.clone(), unread.clone(), drain.clone()))
                 .max_decoding_message_size(lease::MESSAGE_BYTES_MAX),
-            lock: LockServer::new(Lock::new(backend.clone(), unread.clone(), drain.clone()))
+            lock: LockServer::new(Lock::new(sessions.clone(), unread.clone(), drain.clone()))
                 .max_decoding_message_size(message_bytes_max),
             election: ElectionServer::new(Election::new(
-                backend.clone(),
+                sessions.clone(),
                 unread.clone(),
                 drain.clone(),
             ))
             .max_decoding_message_size(message_bytes_max),
-            cluster: ClusterServer::new(Cluster::new(backend.clone()))
+            auth: AuthServer::new(AuthService::new(sessions.clone()))
                 .max_decoding_message_size(message_bytes_max),
-            maintenance: MaintenanceServer::new(Maintenance::new(backend.clone()))
+            cluster: ClusterServer::new(Cluster::new(sessions.clone()))
+                .max_decoding_message_size(message_bytes_max),
+            maintenance: MaintenanceServer::new(Maintenance::new(sessions.clone()))
                 .max_decoding_message_size(message_bytes_max),
             health: HealthServer::new(health::Health::new(drain.clone())),
+            sessions,
             rest: rest.prepare(),
             unread,
             drain,
@@ -173,16 +184,16 @@ impl<B: Backend> Services<B> {
         Supervision::of(request, &self.backend, &self.slow, &self.leader)
     }
 
-    fn watch<R: RequestBody>(&self, request: Request<R>) -> Response<Body> {
+    fn watch<R: RequestBody>(&self, request: Request<R>) -> Answering {
         let message_bytes_max = message_bytes_max(&self.backend);
-        let (unread, drain) = (self.unread.clone(), self.drain.clone());
-        watch::call(
-            self.backend.clone(),
-            unread,
-            drain,
-            request,
-            message_bytes_max,
-        )
+        let (sessions, drain) = (self.sessions.clone(), self.drain.clone());
+        let unread = self.unread.clone();
+        Box::pin(async move {
+            let caller = sessions.of_headers(request.headers()).await;
+            let backend = sessions.anonymous().clone();
+            let called = watch::call(backend, caller, unread, drain, request, message_bytes_max);
+            Ok(called)
+        })
     }
 }
 
@@ -246,7 +257,7 @@ impl<B: Backend> Services<B> {
             return Call::Refused(Some(Status::from(error)));
         }
         if path == WATCH {
-            return Call::Now(Some(self.watch(request)));
+            return Call::Service(self.watch(request));
         }
         let service = path.get(1..).and_then(|rest| rest.split('/').next());
         let patience = deadline::patience(request.headers());
@@ -259,10 +270,7 @@ impl<B: Backend> Services<B> {
         match service.and_then(Service::named) {
             Some(service) if path == KEEP_ALIVE => own(self.serve(service, request)),
             Some(service) => own(self.serve(service, request.map(whole))),
-            None => match service.and_then(not_offered::text) {
-                Some(text) => Call::Refused(Some(Status::unimplemented(text))),
-                None => Call::Rest(Box::new(GrpcService::call(&self.rest, request))),
-            },
+            None => Call::Rest(Box::new(GrpcService::call(&self.rest, request))),
         }
     }
 }
@@ -278,8 +286,6 @@ pub enum Call<R> {
     Timed(Timed<Answering>),
     /// In an additional service. Boxed, because it is large and rarer than the others.
     Rest(Box<R>),
-    /// Answered.
-    Now(Option<Response<Body>>),
     /// Refused.
     Refused(Option<Status>),
 }
@@ -298,12 +304,6 @@ where
                 Err(late) => Ok(late.into_http()),
             }),
             Call::Rest(call) => Pin::new(call).poll(cx).map_ok(reword),
-            Call::Now(response) => {
-                let response = response
-                    .take()
-                    .expect("a future is not polled after its end");
-                Poll::Ready(Ok(response))
-            }
             Call::Refused(status) => {
                 let status = status.take().expect("a future is not polled after its end");
                 Poll::Ready(Ok(status.into_http()))

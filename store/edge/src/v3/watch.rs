@@ -22,6 +22,8 @@ use futures_util::task::AtomicWaker;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Request, Response};
 use hyper::body::Frame;
+use keelson_core::state::auth::Access;
+use keelson_core::state::{Error as StateError, KeyRange};
 use keelson_core::watch::{FrameBuffer, HeaderFields, WatchStream};
 use keelson_port::Drain;
 use keelson_proto::etcdserverpb::WatchRequest;
@@ -43,9 +45,17 @@ const BATCH_BYTES: usize = 32 << 10;
 /// The shortest interval of periodic progress, as in etcd.
 const PROGRESS_MIN: Duration = Duration::from_millis(100);
 
+/// etcd's reasons for which a watcher is not created, as Go prints these errors.
+const USER_EMPTY: &str = "rpc error: code = InvalidArgument desc = etcdserver: user name is empty";
+const INVALID_AUTH_TOKEN: &str =
+    "rpc error: code = Unauthenticated desc = etcdserver: invalid auth token";
+const PERMISSION_DENIED: &str =
+    "rpc error: code = PermissionDenied desc = etcdserver: permission denied";
+
 /// Answers a call of `/etcdserverpb.Watch/Watch`.
 pub(super) fn call<B: Backend, R: RequestBody>(
     backend: B,
+    caller: Result<B, Error>,
     unread: Unread,
     drain: Drain,
     request: Request<R>,
@@ -69,6 +79,7 @@ pub(super) fn call<B: Backend, R: RequestBody>(
         frames: VecDeque::new(),
         drained: Box::pin(async move { drain.begun().await }),
         end: None,
+        caller,
         backend,
     };
     let mut response = Response::new(Body::new(body));
@@ -164,7 +175,10 @@ type Requests = Pin<Box<Streaming<WatchRequest>>>;
 
 /// The body of an answer.
 struct WatchBody<B> {
+    /// Of no user.
     backend: B,
+    /// The client's; an error, if its token is not valid.
+    caller: Result<B, Error>,
     header: HeaderFields,
     /// `None` once the client has sent its last request. As in etcd the watches go on.
     requests: Option<Requests>,
@@ -189,7 +203,10 @@ impl<B: Backend> WatchBody<B> {
             && !self.watchers.stream.has_replies()
         {
             match requests.as_mut().poll_next(cx) {
-                Poll::Ready(Some(Ok(request))) => self.watchers.take(request),
+                Poll::Ready(Some(Ok(request))) => match self.refusal(&request) {
+                    Some(reason) => self.watchers.stream.refuse(reason),
+                    None => self.watchers.take(request),
+                },
                 Poll::Ready(Some(Err(status))) => {
                     self.end = Some(in_go(&status).unwrap_or(status));
                     return;
@@ -198,6 +215,27 @@ impl<B: Backend> WatchBody<B> {
                 Poll::Pending => return,
             }
         }
+    }
+
+    /// Why the caller may not create the watcher. As in etcd this is an answer: the call goes on.
+    fn refusal(&self, request: &WatchRequest) -> Option<&'static str> {
+        let Some(RequestUnion::CreateRequest(create)) = &request.request_union else {
+            return None;
+        };
+        let key = match &create.key[..] {
+            [] => b"\0",
+            key => key,
+        };
+        let range = KeyRange::new(key, &create.range_end);
+        let refused = match &self.caller {
+            Ok(backend) => backend.authorize(Access::Watch(range)).err()?,
+            Err(error) => error.clone(),
+        };
+        Some(match refused {
+            Error::State(StateError::UserEmpty) => USER_EMPTY,
+            Error::State(StateError::InvalidAuthToken) => INVALID_AUTH_TOKEN,
+            _ => PERMISSION_DENIED,
+        })
     }
 
     /// Encodes messages, up to the size of a batch.

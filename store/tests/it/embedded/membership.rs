@@ -5,7 +5,7 @@ use keelson_core::MemberId;
 use keelson_proto::etcdserverpb::*;
 use keelson_store::{Config, Error, Store};
 
-use super::{members, open, put};
+use super::{members, open, open_one, put};
 
 pub(super) async fn shut_down(stores: &[Store]) {
     join_all(stores.iter().map(Store::shutdown)).await;
@@ -94,7 +94,7 @@ async fn a_restarted_member_shows_no_lower_term() -> anyhow::Result<()> {
     let shown = term(stores[0].status());
     shut_down(&stores).await;
     drop(stores);
-    let restarted = Store::open(configs[0].clone()).await?;
+    let restarted = open_one(configs[0].clone()).await?;
     let status = restarted.status();
     assert!(
         0 < shown && shown <= term(status.clone()),

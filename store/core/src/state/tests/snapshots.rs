@@ -38,7 +38,7 @@ pub(super) fn parts(capture: Capture, max_bytes: usize) -> (Vec<Rows>, SnapshotE
     panic!("a capture ends with its checksum");
 }
 
-fn install(rows: Vec<Rows>, end: SnapshotEnd) -> Result<StateMachine, SnapshotError> {
+pub(super) fn install(rows: Vec<Rows>, end: SnapshotEnd) -> Result<StateMachine, SnapshotError> {
     let engine: Arc<dyn Engine> = Arc::new(MemoryEngine::new());
     let mut builder = SnapshotBuilder::new(engine.clone());
     for part in rows {

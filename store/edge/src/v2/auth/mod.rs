@@ -10,7 +10,6 @@
 pub(super) mod access;
 mod enable;
 mod model;
-mod passwords;
 mod records;
 mod roles;
 mod users;
@@ -24,13 +23,13 @@ use http::request::Parts;
 use http::{Method, StatusCode};
 use keelson_core::tree::TreeError;
 
-use self::passwords::Passwords;
 use super::backend::TreeBackend;
 use super::body::{self, BodyError};
 use super::error::KeyError;
 use super::form::Form;
 use super::{Api, BoxError, answer};
 use crate::Error;
+use crate::passwords::Passwords;
 use crate::v2::ChangeError;
 
 /// The largest user or role, in bytes.

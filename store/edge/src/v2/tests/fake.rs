@@ -51,13 +51,6 @@ impl TreeBackend for Fake {
         self.watch_tree(spec)
     }
 
-    async fn read_index(&self) -> Result<(), Error> {
-        match self.condition().leaderless {
-            true => Err(Error::Timeout),
-            false => Ok(()),
-        }
-    }
-
     fn raft_mark(&self) -> (u64, u64) {
         RAFT
     }

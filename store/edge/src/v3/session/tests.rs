@@ -15,6 +15,7 @@ use tonic::Request;
 use super::*;
 use crate::tests::fake::Fake;
 use crate::tests::within;
+use crate::v3::auth::Sessions;
 use crate::v3::election::Election;
 use crate::v3::lock::Lock;
 
@@ -169,7 +170,7 @@ async fn a_call_that_waits_does_not_keep_the_buffer_of_its_request() {
     let first = taken(&fake, 0).await;
     let (name, is_kept) = tracked();
     let request = LockRequest { name, lease: 0 };
-    let locks = Lock::new(fake.clone(), unread.clone(), drain.clone());
+    let locks = Lock::new(Sessions::new(&fake), unread.clone(), drain.clone());
     let lock = tokio::spawn(async move { locks.lock(Request::new(request)).await });
     within(async {
         while queue_now(&fake).await.len() < 2 || is_kept() {
@@ -182,7 +183,7 @@ async fn a_call_that_waits_does_not_keep_the_buffer_of_its_request() {
         name,
         ..CampaignRequest::default()
     };
-    let elections = Election::new(fake.clone(), unread, drain);
+    let elections = Election::new(Sessions::new(&fake), unread, drain);
     let observed = LeaderRequest {
         name: request.name.clone(),
     };
@@ -205,7 +206,7 @@ async fn calls_that_are_cancelled_keep_their_share_until_their_places_are_given_
     let fake = fake();
     granted(&fake, [7]).await;
     let unread = Unread::within(100 * CALL_BYTES);
-    let locks = Lock::new(fake.clone(), unread.clone(), Drain::default());
+    let locks = Lock::new(Sessions::new(&fake), unread.clone(), Drain::default());
     let begin = || {
         let request = LockRequest {
             name: "l".into(),

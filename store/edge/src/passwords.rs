@@ -1,10 +1,9 @@
 //! Passwords: bcrypt on separate threads, and a cache of verified passwords.
 
 use std::collections::VecDeque;
-use std::hash::{BuildHasher, RandomState};
 
 use parking_lot::Mutex;
-use sha1::{Digest, Sha1};
+use ring::hmac;
 use tokio::sync::Semaphore;
 use tokio::task;
 
@@ -17,29 +16,38 @@ const AT_A_TIME: usize = 2;
 /// The number of passwords in the cache.
 const REMEMBERED: usize = 256;
 
-type Proof = [u8; 20];
+type Proof = [u8; 32];
 
 /// Verifies and hashes passwords.
-pub(super) struct Passwords {
+pub(crate) struct Passwords {
+    cost: u32,
     permits: Semaphore,
     verified: Mutex<VecDeque<Proof>>,
-    /// A random key of this process, so that cached digests are useless elsewhere.
-    secret: [u64; 2],
+    /// A random key of this process, so that cached proofs are useless elsewhere.
+    key: hmac::Key,
 }
 
 impl Default for Passwords {
     fn default() -> Passwords {
-        Passwords {
-            permits: Semaphore::new(AT_A_TIME),
-            verified: Mutex::default(),
-            secret: [0, 1].map(|word: u64| RandomState::new().hash_one(word)),
-        }
+        Passwords::with_cost(COST)
     }
 }
 
 impl Passwords {
+    /// New hashes have this cost, bcrypt's logarithm of the rounds.
+    pub(crate) fn with_cost(cost: u32) -> Passwords {
+        let random = ring::rand::SystemRandom::new();
+        let key = hmac::Key::generate(hmac::HMAC_SHA256, &random);
+        Passwords {
+            cost,
+            permits: Semaphore::new(AT_A_TIME),
+            verified: Mutex::default(),
+            key: key.expect("the system has randomness"),
+        }
+    }
+
     /// Whether the password matches the hash.
-    pub(super) async fn check(&self, hash: &str, password: &str) -> bool {
+    pub(crate) async fn check(&self, hash: &str, password: &str) -> bool {
         let proof = self.proof(hash, password);
         if self.verified.lock().contains(&proof) {
             return true;
@@ -56,9 +64,10 @@ impl Passwords {
     }
 
     /// The hash of a new password in etcd's format. `None` if it cannot be hashed.
-    pub(super) async fn hash(&self, password: &str) -> Option<String> {
+    pub(crate) async fn hash(&self, password: &str) -> Option<String> {
         let password = password.to_owned();
-        let hash = move || bcrypt::hash_with_result(password, COST);
+        let cost = self.cost;
+        let hash = move || bcrypt::hash_with_result(password, cost);
         let hash = self.run(hash).await?.ok()?;
         Some(hash.format_for_version(bcrypt::Version::TwoA))
     }
@@ -69,14 +78,14 @@ impl Passwords {
     }
 
     fn proof(&self, hash: &str, password: &str) -> Proof {
-        let mut digest = Sha1::new();
-        for word in self.secret {
-            digest.update(word.to_be_bytes());
-        }
+        let mut proof = hmac::Context::with_key(&self.key);
         // A hash has a fixed length.
-        digest.update(hash);
-        digest.update(password);
-        digest.finalize().into()
+        proof.update(hash.as_bytes());
+        proof.update(password.as_bytes());
+        let tag = proof.sign();
+        let mut proof = Proof::default();
+        proof.copy_from_slice(tag.as_ref());
+        proof
     }
 }
 

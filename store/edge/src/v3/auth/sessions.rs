@@ -1,0 +1,103 @@
+//! From a request's token to its caller.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use http::HeaderMap;
+use keelson_core::state::Error as StateError;
+use keelson_core::state::auth::Caller;
+use tonic::Status;
+
+use super::tokens::{Claims, SeenTokens};
+use crate::Error;
+use crate::backend::Backend;
+
+/// How long a request waits until this member has applied the login of its token.
+const CATCH_UP_MAX: Duration = Duration::from_secs(5);
+
+/// The members' handle for requests of clients. It has no user by itself: a service that does not
+/// resolve the caller of a request can do nothing while auth is enabled.
+#[derive(Clone)]
+pub(in crate::v3) struct Sessions<B> {
+    /// Of a caller without a user.
+    anonymous: B,
+    seen: Arc<SeenTokens>,
+}
+
+impl<B: Backend> Sessions<B> {
+    pub(in crate::v3) fn new(backend: &B) -> Sessions<B> {
+        Sessions {
+            anonymous: backend.acting_as(Caller::Anonymous),
+            seen: Arc::default(),
+        }
+    }
+
+    /// The handle of a caller without a user, for what concerns no caller.
+    pub(in crate::v3) fn anonymous(&self) -> &B {
+        &self.anonymous
+    }
+
+    /// The handle for this request.
+    ///
+    /// # Errors
+    /// The token is not valid.
+    pub(in crate::v3) async fn of<T>(&self, request: &tonic::Request<T>) -> Result<B, Status> {
+        if !self.anonymous.auth_enabled() {
+            return Ok(self.anonymous.clone());
+        }
+        let metadata = request.metadata();
+        let token = metadata
+            .get("token")
+            .or_else(|| metadata.get("authorization"));
+        let token = token.map(|token| token.as_bytes());
+        Ok(self.with_token(token).await?)
+    }
+
+    /// As [`Sessions::of`], for a call that is not decoded yet.
+    pub(in crate::v3) async fn of_headers(&self, headers: &HeaderMap) -> Result<B, Error> {
+        if !self.anonymous.auth_enabled() {
+            return Ok(self.anonymous.clone());
+        }
+        let token = headers
+            .get("token")
+            .or_else(|| headers.get("authorization"));
+        self.with_token(token.map(|token| token.as_bytes())).await
+    }
+
+    async fn with_token(&self, token: Option<&[u8]>) -> Result<B, Error> {
+        let Some(token) = token else {
+            return Ok(self.anonymous.clone());
+        };
+        let refused = || Error::from(StateError::InvalidAuthToken);
+        let token = std::str::from_utf8(token).map_err(|_| refused())?;
+        let token = token.strip_prefix("Bearer ").unwrap_or(token);
+        let claims = self.claims(token).await.ok_or_else(refused)?;
+        let ttl = self.anonymous.token_ttl();
+        if !self.seen.uses(token, claims.issued, now(), ttl) {
+            return Err(refused());
+        }
+        Ok(self.anonymous.acting_as(claims.caller()))
+    }
+
+    /// The claims of a token that the cluster has signed, once this member has applied what the
+    /// member of the login had.
+    async fn claims(&self, token: &str) -> Option<Claims> {
+        let backend = &self.anonymous;
+        if let Some(claims) = Claims::verified(token, &backend.auth().secret) {
+            if backend.raft_status().applied < claims.applied {
+                let applied = backend.applied(claims.applied);
+                tokio::time::timeout(CATCH_UP_MAX, applied).await.ok()?;
+            }
+            return Some(claims);
+        }
+        // Auth may have been enabled again, with another key, which is not applied here yet.
+        backend.read_index().await.ok()?;
+        Claims::verified(token, &backend.auth().secret)
+    }
+}
+
+/// The time since 1970.
+pub(super) fn now() -> Duration {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    now.unwrap_or_default()
+}
