@@ -7,7 +7,6 @@
 //! except for those that allocate from the arena being trimmed. When a trim returned little, or the
 //! memory was soon taken again, the next trim waits longer, up to a minute: the memory may be in
 //! use.
-//! again, the next try is further off, up to a minute: what is there may be in use.
 
 use std::fs;
 use std::time::Duration;
