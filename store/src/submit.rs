@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use keelson_core::node::{Input, Refusal};
-use keelson_core::state::auth::{Access, Caller};
+use keelson_core::state::auth::{AUTH_COMMANDS, Access, Caller};
 use keelson_core::state::{Error as StateError, Response};
 use keelson_core::{MemberId, ProposalId};
 use keelson_proto::etcdserverpb::Member;
@@ -52,26 +52,23 @@ impl Store {
         at_timeout: AtTimeout,
     ) -> Result<Response, NoOutcome> {
         self.authorize(Access::Command(&op))?;
-        let is_signed = self.view().auth_enabled();
-        let again = (*self.caller == Caller::Member && !is_signed).then(|| op.clone());
-        let command = self.command(op, is_signed);
-        let response = self.submit_or_wait(command, at_timeout).await?;
-        match (response, again) {
-            // Auth was enabled meanwhile.
-            (Err(StateError::UserEmpty), Some(op)) => {
-                let command = self.command(op, true);
-                Ok(self.submit_or_wait(command, at_timeout).await??)
-            }
-            (response, _) => Ok(response?),
-        }
+        let command = Command {
+            op: Some(match self.signs() {
+                true => self.caller.signed(op),
+                false => op,
+            }),
+        };
+        Ok(self.submit_or_wait(command, at_timeout).await??)
     }
 
-    fn command(&self, op: Op, is_signed: bool) -> Command {
-        let op = match is_signed {
-            true => self.caller.signed(op),
-            false => op,
-        };
-        Command { op: Some(op) }
+    /// Whether the log names this handle's caller. A client's only while auth is enabled. The
+    /// member's own requests, and those of its program, wherever all members understand it: auth may
+    /// be enabled before they are applied.
+    fn signs(&self) -> bool {
+        match &*self.caller {
+            Caller::Member => AUTH_COMMANDS <= self.view().command_version(),
+            Caller::Anonymous | Caller::User { .. } => self.view().auth_enabled(),
+        }
     }
 
     /// [`Store::propose`] with the state machine's own error.

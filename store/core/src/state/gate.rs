@@ -10,6 +10,7 @@ use keelson_proto::etcdserverpb::{PutRequest, TxnRequest};
 use keelson_proto::internal::command::Op;
 
 use super::ReadView;
+use super::auth::AUTH_COMMANDS;
 use super::error::Error;
 use super::registry::Registry;
 
@@ -30,7 +31,7 @@ fn needed(op: &Op) -> u32 {
         Op::MemberAttributes(_) | Op::ClusterVersion(_) | Op::Tree(_) | Op::TreeExpire(_) => 1,
         Op::LeaseGrant(_) | Op::LeaseRevoke(_) => 2,
         Op::LeaseExpire(_) | Op::LeaseCheckpoint(_) => 2,
-        Op::Auth(_) | Op::AsUser(_) => 3,
+        Op::Auth(_) | Op::AsUser(_) => AUTH_COMMANDS,
     }
 }
 

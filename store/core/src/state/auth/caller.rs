@@ -20,7 +20,7 @@ pub enum Caller {
 }
 
 impl Caller {
-    /// The caller's request as a command for the log, while auth is enabled.
+    /// The caller's request as a command for the log, with the caller if there is one.
     pub fn signed(&self, op: Op) -> Op {
         let (user, since) = match self {
             Caller::Member if is_members_own(&op) => return op,

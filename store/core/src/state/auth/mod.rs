@@ -30,6 +30,9 @@ use crate::engine::{Engine, Table};
 /// The user without whom auth cannot be enabled, and the role that may do everything.
 pub const ROOT: &str = "root";
 
+/// The command version from which on members understand commands about auth, and of callers.
+pub const AUTH_COMMANDS: u32 = 3;
+
 /// The key of the row with everything but users and roles.
 const META: &[u8] = b"meta";
 /// The first byte of the key of a user's row; the name follows.
