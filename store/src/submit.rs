@@ -62,8 +62,8 @@ impl Store {
     }
 
     /// Whether the log names this handle's caller. A client's only while auth is enabled. The
-    /// member's own requests, and those of its program, wherever all members understand it: auth may
-    /// be enabled before they are applied.
+    /// member's own requests, and those of its program, wherever all members understand it: auth
+    /// may be enabled before they are applied.
     fn signs(&self) -> bool {
         match &*self.caller {
             Caller::Member => AUTH_COMMANDS <= self.view().command_version(),
