@@ -27,7 +27,7 @@ use super::error::StateError;
 use super::registry::table;
 use crate::engine::{Engine, Table};
 
-/// The user without whom auth cannot be enabled, and the role that may do everything.
+/// The user that must exist before auth is enabled, and the role with every permission.
 pub const ROOT: &str = "root";
 
 /// The command version from which on members understand commands about auth, and of callers.

@@ -1,4 +1,4 @@
-//! Who may do what, while auth is enabled.
+//! The requests that each role permits while auth is enabled.
 
 use keelson_proto::authpb::permission::Type;
 use keelson_proto::etcdserverpb::alarm_request::AlarmAction;
