@@ -5,6 +5,7 @@
 //! the front ends are in `fuzz_targets/`.
 
 pub mod answer_head;
+pub mod bolt;
 pub mod command;
 pub mod config;
 pub mod discovery;
@@ -22,8 +23,9 @@ pub mod wal;
 pub type Target = fn(&[u8]);
 
 /// Every target, by the name of its corpus.
-pub const TARGETS: [(&str, Target); 13] = [
+pub const TARGETS: [(&str, Target); 14] = [
     ("answer_head", answer_head::run),
+    ("bolt", bolt::run),
     ("command", command::run),
     ("config", config::run),
     ("discovery", discovery::run),
