@@ -35,7 +35,12 @@ impl Store {
         view.authorize(&self.caller, Access::Range(&request))?;
         let mut response = match long_range::has_steps(&request) {
             // In a box: the future of a read of one key stays small.
-            true => Box::pin(self.inner.long_ranges.read(&view, &request)).await?,
+            true => {
+                let read = Box::pin(self.inner.long_ranges.read(&view, &request)).await?;
+                // The rights may have changed while it waited.
+                view.authorize(&self.caller, Access::Range(&request))?;
+                read
+            }
             false => view.range(&request)?,
         };
         self.fill(&mut response.header);

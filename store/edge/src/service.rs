@@ -19,6 +19,7 @@ use tower::Service;
 use super::account::on_behalf_of;
 use super::gate::{self, Gate};
 use super::gateway::{self, BODY_TIMEOUT};
+use super::v3::deadline;
 
 /// A gRPC service. tower's `Service` takes `&mut self`, and so would need a clone of every part
 /// for every request.
@@ -189,16 +190,22 @@ impl<G: GrpcService, F: Interceptor> Serve for PortServices<G, F> {
 
     fn call_from(
         &self,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
         client: SocketAddr,
     ) -> ResponseFuture<G::Future> {
         let way = match &self.gate {
             Some((gate, drain)) if !gate.is_open() && !gate::is_probe(request.uri().path()) => {
                 let (parts, opened) = (Arc::clone(&self.parts), gate.opened(drain.clone()));
+                deadline::arrives(&mut request);
+                let deadline = match is_grpc(&request) {
+                    true => deadline::of(&request),
+                    false => None,
+                };
                 ResponseKind::Held(Box::pin(async move {
-                    match opened.await {
-                        true => parts.call(request).await,
-                        false => Ok(gate::closed().map(Either::Right)),
+                    match deadline::before(deadline, opened).await {
+                        Ok(true) => parts.call(request).await,
+                        Ok(false) => Ok(gate::closed().map(Either::Right)),
+                        Err(late) => Ok(late.into_http().map(Either::Left)),
                     }
                 }))
             }

@@ -28,6 +28,16 @@ fn watch() -> WatchRequest {
 /// Calls a method with one message, after which the requests go on, and with a deadline. Returns
 /// the code and the text at the end.
 async fn ended(port: &Port, path: &str, message: &impl Message) -> (String, String) {
+    ended_in(port, path, message, "50m").await
+}
+
+/// As [`ended`], with this timeout.
+async fn ended_in(
+    port: &Port,
+    path: &str,
+    message: &impl Message,
+    timeout: &str,
+) -> (String, String) {
     let (mut send, connection) =
         http2::handshake(TokioExecutor::new(), TokioIo::new(port.connect().await))
             .await
@@ -40,7 +50,7 @@ async fn ended(port: &Port, path: &str, message: &impl Message) -> (String, Stri
     let first = Ok::<_, std::convert::Infallible>(Frame::data(framed.freeze()));
     let request = Request::post(format!("{}{path}", port.url()))
         .header("content-type", "application/grpc")
-        .header("grpc-timeout", "50m")
+        .header("grpc-timeout", timeout)
         .body(StreamBody::new(
             stream::iter([first]).chain(stream::pending()),
         ))
@@ -84,4 +94,21 @@ async fn streams_of_the_gateway_end_at_the_deadlines_of_their_clients() {
     let end = r#"{"error":{"grpc_code":4,"http_code":504,"message":"context deadline exceeded""#;
     assert_eq!(answer.matches(r#"{"error""#).count(), 1, "{answer}");
     assert!(answer.contains(end), "{answer}");
+}
+
+/// Its change was made all the same.
+#[tokio::test]
+async fn a_call_whose_deadline_has_passed_is_not_begun() {
+    let port = Port::start().await;
+    let put = PutRequest {
+        key: "a".into(),
+        ..PutRequest::default()
+    };
+    let expected = ("4".to_owned(), "context%20deadline%20exceeded".to_owned());
+    for (path, message) in [("KV/Put", put.encode_to_vec()), ("Watch/Watch", vec![])] {
+        let path = format!("/etcdserverpb.{path}");
+        let message = bytes::Bytes::from(message);
+        assert_eq!(ended_in(&port, &path, &message, "0n").await, expected);
+    }
+    assert_eq!(port.fake.view().revision(), 1);
 }

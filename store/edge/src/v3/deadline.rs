@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderName, Request};
 use keelson_port::grpc_timeout;
 use tokio::time::{self, Instant, Sleep};
 use tonic::Status;
@@ -21,11 +21,41 @@ pub(super) fn exceeded() -> Status {
     Status::deadline_exceeded("context deadline exceeded")
 }
 
-/// The end of a client's patience, from now on.
-pub(super) fn until(patience: Duration) -> Instant {
-    let now = Instant::now();
+/// When a call arrived that was held before it was begun; an extension of its request.
+#[derive(Clone, Copy, Debug)]
+struct Arrived(Instant);
+
+/// Notes that a call arrives now: what it waits before it is begun counts.
+pub(crate) fn arrives<T>(request: &mut Request<T>) {
+    request.extensions_mut().insert(Arrived(Instant::now()));
+}
+
+/// The deadline of a call; `None` without `grpc-timeout`, or with a malformed one.
+pub(crate) fn of<T>(request: &Request<T>) -> Option<Instant> {
+    let patience = grpc_timeout(request.headers().get(&GRPC_TIMEOUT)?.as_bytes())?;
+    let arrived = request.extensions().get::<Arrived>();
+    let from = arrived.map_or_else(Instant::now, |arrived| arrived.0);
     // Eight digits of hours may exceed the range of the clock.
-    now.checked_add(patience).unwrap_or(now + DAY)
+    Some(from.checked_add(patience).unwrap_or(from + DAY))
+}
+
+/// Whether a deadline has passed before its call is begun.
+pub(super) fn has_passed(deadline: Option<Instant>) -> bool {
+    deadline.is_some_and(|deadline| deadline <= Instant::now())
+}
+
+/// Waits for the outcome until the deadline.
+pub(crate) async fn before<T>(
+    deadline: Option<Instant>,
+    outcome: impl Future<Output = T>,
+) -> Result<T, Status> {
+    match deadline {
+        Some(deadline) => {
+            let outcome = time::timeout_at(deadline, outcome).await;
+            outcome.map_err(|_| exceeded())
+        }
+        None => Ok(outcome.await),
+    }
 }
 
 /// A call with a deadline.
@@ -37,10 +67,10 @@ pub struct Timed<C> {
 }
 
 impl<C: Future + Unpin> Timed<C> {
-    pub(super) fn new(call: C, patience: Duration) -> Timed<C> {
+    pub(super) fn new(call: C, until: Instant) -> Timed<C> {
         Timed {
             call,
-            until: until(patience),
+            until,
             alarm: None,
         }
     }
@@ -64,11 +94,6 @@ impl<C: Future + Unpin> Future for Timed<C> {
     }
 }
 
-/// The timeout of a call; `None` without `grpc-timeout`, or with a malformed one.
-pub(super) fn patience(headers: &HeaderMap) -> Option<Duration> {
-    grpc_timeout(headers.get(&GRPC_TIMEOUT)?.as_bytes())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,12 +102,29 @@ mod tests {
     async fn a_call_ends_when_its_client_waits_no_longer() {
         let began = Instant::now();
         let never = std::future::pending::<()>();
-        let ended = Timed::new(never, Duration::from_secs(5)).await;
+        let ended = Timed::new(never, began + Duration::from_secs(5)).await;
         let status = ended.expect_err("it is never answered");
         assert_eq!(status.code(), tonic::Code::DeadlineExceeded);
         assert_eq!(status.message(), "context deadline exceeded");
         assert_eq!(began.elapsed().as_secs(), 5);
-        let answered = Timed::new(std::future::ready(7), Duration::ZERO).await;
+        let answered = Timed::new(std::future::ready(7), began).await;
         assert_eq!(answered.expect("it is answered"), 7);
+    }
+
+    /// It counted from when the member was ready.
+    #[tokio::test(start_paused = true)]
+    async fn the_time_before_a_call_is_begun_counts() {
+        let mut request = Request::new(());
+        let timeout = http::HeaderValue::from_static("5S");
+        request.headers_mut().insert(GRPC_TIMEOUT.clone(), timeout);
+        let began = Instant::now();
+        arrives(&mut request);
+        time::sleep(Duration::from_secs(3)).await;
+        assert_eq!(of(&request), Some(began + Duration::from_secs(5)));
+        assert!(!has_passed(of(&request)) && !has_passed(None));
+        let never = before(of(&request), std::future::pending::<()>()).await;
+        assert_eq!(began.elapsed().as_secs(), 5);
+        assert_eq!(never.unwrap_err().code(), tonic::Code::DeadlineExceeded);
+        assert!(has_passed(of(&request)));
     }
 }

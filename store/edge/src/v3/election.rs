@@ -71,6 +71,7 @@ impl<B: Backend> election_server::Election for Election<B> {
         let backend = self.sessions.of(&request).await?;
         let CampaignRequest { name, lease, value } = request.into_inner();
         let queue = Queue::admit(name, &self.unread)?;
+        let value = self.unread.kept(&value)?;
         let name = queue.name.clone();
         let taken = take(&backend, queue, lease, Some(value)).await;
         let taken = taken.map_err(failure)?;

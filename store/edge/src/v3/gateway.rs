@@ -6,7 +6,7 @@ use http::{Request, Response};
 use tonic::Status;
 use tonic::body::Body;
 
-use super::deadline::{self, Timed};
+use super::deadline;
 use super::supervised::Supervised;
 use super::unread::hold_each;
 use super::{Service, Services, Unread, WATCH, lease};
@@ -48,13 +48,11 @@ impl<B: Backend> Services<B> {
         let Some(own) = service.and_then(Service::named) else {
             return Status::unimplemented("unknown service").into_http();
         };
-        let patience = deadline::patience(request.headers());
-        let answering = self.serve(own, request);
-        let answered = match patience {
-            Some(patience) => Timed::new(answering, patience).await,
-            None => Ok(answering.await),
-        };
-        match answered {
+        let deadline = deadline::of(&request);
+        if deadline::has_passed(deadline) {
+            return deadline::exceeded().into_http();
+        }
+        match deadline::before(deadline, self.serve(own, request)).await {
             Ok(Ok(response)) => hold_each(reword(response)),
             Err(late) => late.into_http(),
         }

@@ -8,7 +8,7 @@ mod auth;
 mod changes;
 mod cluster;
 mod content;
-mod deadline;
+pub(crate) mod deadline;
 mod election;
 mod gateway;
 mod health;
@@ -256,13 +256,16 @@ impl<B: Backend> Services<B> {
         if let Err(error) = admit(&self.backend, path, requires_leader(&request)) {
             return Call::Refused(Some(Status::from(error)));
         }
+        let deadline = deadline::of(&request);
+        if deadline::has_passed(deadline) {
+            return Call::Refused(Some(deadline::exceeded()));
+        }
         if path == WATCH {
             return Call::Service(self.watch(request));
         }
         let service = path.get(1..).and_then(|rest| rest.split('/').next());
-        let patience = deadline::patience(request.headers());
-        let own = |answering| match patience {
-            Some(patience) => Call::Timed(Timed::new(answering, patience)),
+        let own = |answering| match deadline {
+            Some(deadline) => Call::Timed(Timed::new(answering, deadline)),
             None => Call::Service(answering),
         };
         // Each of the other methods takes one message.

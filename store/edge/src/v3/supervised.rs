@@ -17,7 +17,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::Status;
 use tonic::body::Body;
 
-use super::deadline::{exceeded, patience, until};
+use super::deadline::{self, exceeded};
 use super::requires_leader;
 use super::slow::{SlowCall, SlowLog};
 use super::watch::trailers;
@@ -83,8 +83,9 @@ type LeaderLost = Termination<Arc<LeaderState>>;
 pub(super) struct Supervision {
     slow: Option<SlowCall>,
     leader: Option<Box<LeaderLost>>,
-    /// The deadline of a stream. That of another call is where it is begun.
-    deadline: Option<Instant>,
+    /// The deadline of a stream, also while it is not begun. That of another call is where it is
+    /// begun.
+    deadline: Option<Pin<Box<Sleep>>>,
 }
 
 impl Supervision {
@@ -97,11 +98,11 @@ impl Supervision {
         let method = request.uri().path();
         let is_stream = is_stream(method);
         let led = is_stream && requires_leader(request);
-        let patience = is_stream.then(|| patience(request.headers()));
+        let deadline = is_stream.then(|| deadline::of(request)).flatten();
         Supervision {
             slow: slow.begin(method),
             leader: led.then(|| Box::new(leader.lost(backend.leader() != MemberId::NONE))),
-            deadline: patience.flatten().map(until),
+            deadline: deadline.map(|at| Box::pin(sleep_until(at))),
         }
     }
 }
@@ -141,25 +142,21 @@ where
         let Supervised { call, supervision } = self.get_mut();
         // An answer that is ready is not lost.
         let Poll::Ready(answered) = Pin::new(call).poll(cx) else {
-            return match &mut supervision.leader {
-                Some(leader) => Pin::new(&mut **leader)
-                    .poll(cx)
-                    .map(|()| Ok(Status::from(Error::NoLeader).into_http())),
-                None => Poll::Pending,
-            };
+            return supervision.poll_end(cx).map(|end| Ok(end.into_http()));
         };
         if let Some(slow) = &mut supervision.slow {
             slow.end();
         }
-        let (lost, deadline) = (supervision.leader.take(), supervision.deadline.take());
-        Poll::Ready(answered.map(|response| match (&lost, &deadline) {
+        let (leader, deadline) = (supervision.leader.take(), supervision.deadline.take());
+        Poll::Ready(answered.map(|response| match (&leader, &deadline) {
             (None, None) => response,
             _ => response.map(|body| {
-                Body::new(SupervisedBody {
-                    body,
-                    lost,
-                    deadline: deadline.map(|at| Box::pin(sleep_until(at))),
-                })
+                let supervision = Supervision {
+                    slow: None,
+                    leader,
+                    deadline,
+                };
+                Body::new(SupervisedBody { body, supervision })
             }),
         }))
     }
@@ -168,11 +165,10 @@ where
 /// The body of a stream that requires a leader, or has a deadline.
 struct SupervisedBody {
     body: Body,
-    lost: Option<Box<LeaderLost>>,
-    deadline: Option<Pin<Box<Sleep>>>,
+    supervision: Supervision,
 }
 
-impl SupervisedBody {
+impl Supervision {
     /// Why the stream ends before its own end.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Status> {
         if let Some(deadline) = &mut self.deadline
@@ -180,7 +176,7 @@ impl SupervisedBody {
         {
             return Poll::Ready(exceeded());
         }
-        match &mut self.lost {
+        match &mut self.leader {
             Some(lost) => Pin::new(&mut **lost)
                 .poll(cx)
                 .map(|()| Error::NoLeader.into()),
@@ -200,13 +196,14 @@ impl hyper::body::Body for SupervisedBody {
         let supervised = self.get_mut();
         // What is ready is not lost. A stream that always has more ends at its deadline, too.
         let is_late = supervised
+            .supervision
             .deadline
             .as_ref()
             .is_some_and(|deadline| deadline.deadline() <= Instant::now());
         if !is_late && let Poll::Ready(frame) = Pin::new(&mut supervised.body).poll_frame(cx) {
             return Poll::Ready(frame);
         }
-        supervised.poll_end(cx).map(|status| {
+        supervised.supervision.poll_end(cx).map(|status| {
             // The stream's own body, and what it holds, ends now.
             supervised.body = Body::empty();
             Some(Ok(Frame::trailers(trailers(&status))))
@@ -219,5 +216,32 @@ impl hyper::body::Body for SupervisedBody {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http::HeaderValue;
+
+    use super::*;
+    use crate::tests::fake::Fake;
+
+    /// It waited for its caller's token without an end.
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_is_not_begun_by_its_deadline_ends() {
+        let mut request = Request::new(());
+        *request.uri_mut() = http::Uri::from_static("/etcdserverpb.Watch/Watch");
+        let timeout = HeaderValue::from_static("5S");
+        request.headers_mut().insert("grpc-timeout", timeout);
+        let fake = Fake::new(([127, 0, 0, 1], 2379).into());
+        let slow = SlowLog::new(Duration::from_secs(1));
+        let supervision = Supervision::of(&request, &fake, &slow, &LeaderMonitor::default());
+        let began = Instant::now();
+        let answer = Supervised::new(std::future::pending(), supervision).await;
+        let Ok(answer) = answer;
+        assert_eq!(answer.headers()[Status::GRPC_STATUS], "4");
+        assert_eq!(began.elapsed().as_secs(), 5);
     }
 }

@@ -56,6 +56,14 @@ impl Unread {
         Ok(self.0.room(bytes).ok_or(Error::TooManyRequests)?)
     }
 
+    /// A copy of a part of a call that waits, with its share until the last clone is dropped. The
+    /// part itself may be of a buffer with the whole message.
+    pub(super) fn kept(&self, part: &[u8]) -> Result<Bytes, Status> {
+        // The ledger counts whole KiB.
+        let room = self.waits(part.len().next_multiple_of(1024))?;
+        Ok(room.hold(Bytes::copy_from_slice(part)))
+    }
+
     /// The share of a part of a stream, if there is room.
     pub(super) fn part(&self, client: Option<SocketAddr>, bytes: usize) -> Option<Room> {
         self.0.room_now(client, bytes)

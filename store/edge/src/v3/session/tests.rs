@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use keelson_core::lock::{first_key, keys};
+use keelson_core::state::auth::Caller;
 use keelson_port::Drain;
+use keelson_proto::internal::auth_change::Op;
+use keelson_proto::internal::{AuthChange, AuthEnable};
 use keelson_proto::v3electionpb::election_server::Election as _;
 use keelson_proto::v3electionpb::{CampaignRequest, LeaderRequest};
 use keelson_proto::v3lockpb::LockRequest;
@@ -267,4 +270,82 @@ async fn a_late_answer_leaves_the_place_of_the_next_call_of_its_session() {
     assert!(again.is_first);
     again.place.keep();
     assert_eq!(queue(&fake).await, ["l/7"]);
+}
+
+/// The values of campaigns that had no outcome yet were in no budget: 1.5 MB for each call.
+#[tokio::test]
+async fn the_values_of_candidates_are_within_the_budget_until_they_are_in_the_log() {
+    let fake = fake();
+    granted(&fake, [7]).await;
+    let unread = Unread::within(4 << 20);
+    let elections = Election::new(Sessions::new(&fake), unread.clone(), Drain::default());
+    let begin = || {
+        let request = CampaignRequest {
+            name: "l".into(),
+            lease: 7,
+            value: vec![b'v'; 60 << 10].into(),
+        };
+        let mut call = elections.campaign(Request::new(request));
+        let answer = call.as_mut().now_or_never();
+        answer.map(|answered| answered.unwrap_err())
+    };
+    fake.hold(true);
+    let refused = (0..70).find_map(|_| begin()).expect("not bounded");
+    assert_eq!(refused.message(), "etcdserver: too many requests");
+    fake.hold(false);
+    queue(&fake).await;
+    fake.hold(true);
+    assert!(begin().is_none());
+}
+
+/// The request was refused for want of rights, and the key stayed as long as its lease.
+#[tokio::test]
+async fn a_place_is_given_up_though_its_user_has_lost_all_rights() {
+    let fake = fake();
+    granted(&fake, [7]).await;
+    let add = |name: &str| {
+        Op::UserAdd(AuthUserAddRequest {
+            name: name.to_owned(),
+            hashed_password: "x".to_owned(),
+            ..Default::default()
+        })
+    };
+    let grant = AuthUserGrantRoleRequest {
+        user: "root".to_owned(),
+        role: "root".to_owned(),
+    };
+    let enable = AuthEnable {
+        secret: Bytes::from_static(b"s"),
+    };
+    let changes = [add("root"), Op::UserGrantRole(grant), Op::Enable(enable)];
+    for op in changes {
+        let change = AuthChange { op: Some(op) };
+        fake.auth_change(change).await.unwrap();
+    }
+    let root = fake.acting_as(Caller::User {
+        name: "root".to_owned(),
+        since: 0,
+    });
+    let (key, lease) = (taken(&root, 7).await, taken(&root, 0).await);
+    assert_eq!(queue_now(&fake).await.len(), 2);
+    let changed = AuthUserChangePasswordRequest {
+        name: "root".to_owned(),
+        hashed_password: "y".to_owned(),
+        ..Default::default()
+    };
+    let changed = AuthChange {
+        op: Some(Op::UserChangePassword(changed)),
+    };
+    fake.auth_change(changed).await.unwrap();
+    let expired = |taken: Taken<Fake>| {
+        let mut place = taken.place;
+        // As a token from before the change of the password.
+        place.backend = fake.acting_as(Caller::User {
+            name: "root".to_owned(),
+            since: 1,
+        });
+    };
+    expired(key);
+    expired(lease);
+    assert!(queue(&fake).await.is_empty());
 }

@@ -4,6 +4,7 @@ use std::mem;
 use std::time::Duration;
 
 use keelson_core::lock;
+use keelson_core::state::auth::Caller;
 use keelson_proto::etcdserverpb::LeaseRevokeRequest;
 use tokio::runtime::Handle;
 use tokio::time::sleep;
@@ -40,7 +41,10 @@ impl Undo {
         }
         // Without a runtime the process ends, and the lease expires.
         if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn(give_up(backend.clone(), queue.clone(), undo));
+            // The user's rights or password may have changed since the place was taken. What is
+            // undone is the call's own: the key that it put, or the lease that it was granted.
+            let member = backend.acting_as(Caller::Member);
+            runtime.spawn(give_up(member, queue.clone(), undo));
         }
     }
 }
