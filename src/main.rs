@@ -45,6 +45,7 @@ fn run(program: &str, words: &[String]) -> ExitCode {
     match words.first().map(String::as_str) {
         Some("playground") => playground::run(words),
         Some("discovery") => commands::discovery::run(words),
+        Some("doctor") => commands::doctor::run(words),
         Some("gateway") => commands::gateway::run(words),
         Some("promote") => commands::promote::run(words),
         Some("replace") => commands::replace::run(words),

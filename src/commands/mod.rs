@@ -1,7 +1,9 @@
 //! The commands of the binary other than a host: the discovery service, etcd's two other proxies,
-//! the promotion of a proxy's host to a member, and the replacement of a member.
+//! the promotion of a proxy's host to a member, the replacement of a member, and a diagnosis.
 
+mod channel;
 pub(crate) mod discovery;
+pub(crate) mod doctor;
 mod embedded;
 pub(crate) mod gateway;
 pub(crate) mod grpc_proxy;

@@ -7,7 +7,7 @@ use keelson_store::version;
 use super::{Effect, Flag, GROUPS, Kind, find};
 
 /// The commands of `main`, each with a summary.
-const COMMANDS: [(&str, &str); 8] = [
+const COMMANDS: [(&str, &str); 9] = [
     (
         "playground",
         "Start a cluster on this machine to try things out.",
@@ -15,6 +15,10 @@ const COMMANDS: [(&str, &str); 8] = [
     (
         "discovery",
         "Serve discovery URLs (discovery serve), or make one (discovery new).",
+    ),
+    (
+        "doctor",
+        "Examine a cluster: what is wrong, and the command that mends it.",
     ),
     ("promote", "Make a proxy's host a member of its cluster."),
     ("replace", "Replace a member whose disk is gone."),

@@ -1,32 +1,22 @@
 //! The members' gRPC API for commands: the endpoint that answers, and its TLS.
 
-use std::io;
 use std::time::Duration;
 
-use http::Uri;
-use hyper_util::rt::TokioIo;
 use keelson_proto::etcdserverpb::cluster_client::ClusterClient;
 use keelson_proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use keelson_proto::etcdserverpb::{
     Member, MemberAddRequest, MemberListRequest, StatusRequest, StatusResponse,
 };
-use keelson_proxy::{ClientTls, Protocol};
+use keelson_proxy::ClientTls;
 use keelson_store::{Error, StateError};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Code, Status};
 
-/// The time to connect to an endpoint, and for its first answer.
-const CONNECT_MAX: Duration = Duration::from_secs(2);
+use crate::commands::channel::{self, CONNECT_MAX};
 
 /// A member answers within seven seconds at etcd's default election timeout, with a refusal at the
 /// latest.
 const ANSWER_MAX: Duration = Duration::from_secs(15);
-
-/// A socket, with TLS or without.
-trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket for S {}
 
 /// What answers at the client URLs of a member.
 #[derive(Debug)]
@@ -129,35 +119,7 @@ impl ClusterEndpoints {
     }
 
     async fn connect(&self, url: &str, answer_max: Duration) -> Result<Channel, Status> {
-        let unavailable = |error: &dyn std::fmt::Display| {
-            Status::unavailable(format!("cannot connect to {url}: {error}"))
-        };
-        let endpoint =
-            Endpoint::from_shared(url.to_owned()).map_err(|error| unavailable(&error))?;
-        let endpoint = endpoint.connect_timeout(CONNECT_MAX).timeout(answer_max);
-        let tls = self.tls.clone();
-        let connector = tower::service_fn(move |uri: Uri| {
-            let tls = tls.clone();
-            async move { dial(&uri, &tls).await.map(TokioIo::new) }
-        });
-        let connected = endpoint.connect_with_connector(connector).await;
-        connected.map_err(|error| {
-            let cause = std::error::Error::source(&error).map(ToString::to_string);
-            unavailable(&cause.unwrap_or_else(|| error.to_string()))
-        })
-    }
-}
-
-async fn dial(uri: &Uri, tls: &ClientTls) -> io::Result<Box<dyn Socket>> {
-    let host = uri.host().unwrap_or_default();
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let is_secure = uri.scheme_str() == Some("https");
-    let port = uri.port_u16().unwrap_or(if is_secure { 443 } else { 80 });
-    let socket = TcpStream::connect((host, port)).await?;
-    socket.set_nodelay(true)?;
-    match is_secure {
-        true => Ok(Box::new(tls.connect(host, Protocol::Http2, socket).await?)),
-        false => Ok(Box::new(socket)),
+        channel::connect(url, &self.tls, answer_max).await
     }
 }
 

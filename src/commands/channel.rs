@@ -1,0 +1,104 @@
+//! Connections of a command to members: gRPC, and a GET over HTTP/1.1.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Uri};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use keelson_proxy::{ClientTls, Protocol};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tonic::Status;
+use tonic::transport::{Channel, Endpoint};
+
+/// The time to connect to an endpoint.
+pub(super) const CONNECT_MAX: Duration = Duration::from_secs(2);
+
+/// The largest body of an answer to a GET, in bytes.
+const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// A socket, with TLS or without.
+trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket for S {}
+
+/// Connects to the gRPC API at a URL. Each answer has to come within `answer_max`.
+///
+/// # Errors
+/// `Unavailable`, with the reason.
+pub(super) async fn connect(
+    url: &str,
+    tls: &ClientTls,
+    answer_max: Duration,
+) -> Result<Channel, Status> {
+    let unavailable = |error: &dyn std::fmt::Display| {
+        Status::unavailable(format!("cannot connect to {url}: {error}"))
+    };
+    let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|error| unavailable(&error))?;
+    let endpoint = endpoint.connect_timeout(CONNECT_MAX).timeout(answer_max);
+    let tls = tls.clone();
+    let connector = tower::service_fn(move |uri: Uri| {
+        let tls = tls.clone();
+        async move { dial(&uri, &tls, Protocol::Http2).await.map(TokioIo::new) }
+    });
+    let connected = endpoint.connect_with_connector(connector).await;
+    connected.map_err(|error| {
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        unavailable(&cause.unwrap_or_else(|| error.to_string()))
+    })
+}
+
+/// Sends a GET request. Returns the headers and the body of an answer with status 200.
+///
+/// # Errors
+/// There is no such answer within `answer_max`.
+pub(super) async fn get(
+    url: &str,
+    tls: &ClientTls,
+    answer_max: Duration,
+) -> io::Result<(HeaderMap, Bytes)> {
+    let late = |_| io::Error::from(io::ErrorKind::TimedOut);
+    timeout(answer_max, get_now(url, tls)).await.map_err(late)?
+}
+
+async fn get_now(url: &str, tls: &ClientTls) -> io::Result<(HeaderMap, Bytes)> {
+    let uri: Uri = url.parse().map_err(io::Error::other)?;
+    let socket = TokioIo::new(dial(&uri, tls, Protocol::Http1).await?);
+    let (mut sender, connection) = http1::handshake(socket).await.map_err(io::Error::other)?;
+    let connection = tokio::spawn(connection);
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    let request = http::Request::get(path)
+        .header(
+            http::header::HOST,
+            uri.authority().map_or("", |at| at.as_str()),
+        )
+        .body(Empty::<Bytes>::new())
+        .map_err(io::Error::other)?;
+    let answer = sender
+        .send_request(request)
+        .await
+        .map_err(io::Error::other)?;
+    let (head, body) = answer.into_parts();
+    let body = Limited::new(body, BODY_BYTES_MAX).collect().await;
+    connection.abort();
+    match head.status {
+        http::StatusCode::OK => Ok((head.headers, body.map_err(io::Error::other)?.to_bytes())),
+        status => Err(io::Error::other(format!("it answers {status}"))),
+    }
+}
+
+async fn dial(uri: &Uri, tls: &ClientTls, protocol: Protocol) -> io::Result<Box<dyn Socket>> {
+    let host = uri.host().unwrap_or_default();
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let is_secure = uri.scheme_str() == Some("https");
+    let port = uri.port_u16().unwrap_or(if is_secure { 443 } else { 80 });
+    let socket = TcpStream::connect((host, port)).await?;
+    socket.set_nodelay(true)?;
+    match is_secure {
+        true => Ok(Box::new(tls.connect(host, protocol, socket).await?)),
+        false => Ok(Box::new(socket)),
+    }
+}

@@ -1,0 +1,264 @@
+//! Collects the facts: the list of members, then each member's answers, all members at once.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use http::header::DATE;
+use keelson_proto::etcdserverpb::auth_client::AuthClient;
+use keelson_proto::etcdserverpb::cluster_client::ClusterClient;
+use keelson_proto::etcdserverpb::maintenance_client::MaintenanceClient;
+use keelson_proto::etcdserverpb::{
+    AuthenticateRequest, Member, MemberListRequest, StatusRequest, StatusResponse,
+};
+use keelson_proxy::ClientTls;
+use tokio::task::JoinSet;
+use tonic::metadata::AsciiMetadataValue;
+use tonic::transport::Channel;
+use tonic::{Code, Request, Status};
+
+use super::facts::{Facts, MemberFacts, MemberStatus, MetricFacts, Presence};
+use crate::commands::channel::{self, CONNECT_MAX};
+
+/// How the members are reached.
+#[derive(Clone)]
+pub(super) struct Access {
+    pub(super) tls: ClientTls,
+    /// name:password.
+    pub(super) user: Option<String>,
+    /// The time for each answer.
+    pub(super) answer_max: Duration,
+}
+
+/// A reached cluster.
+struct Connected {
+    access: Access,
+    /// The user's token.
+    token: Option<AsciiMetadataValue>,
+}
+
+/// The facts about the cluster behind these URLs.
+pub(super) async fn facts(urls: &[String], access: &Access) -> Facts {
+    let mut facts = Facts::default();
+    let mut reached = Connected {
+        access: access.clone(),
+        token: None,
+    };
+    for url in urls {
+        let failure = match reached.list(url).await {
+            Ok((members, confirmed)) => {
+                if facts.members.is_empty() || (confirmed && !facts.confirmed) {
+                    facts.members = members.into_iter().map(listed).collect();
+                    facts.confirmed = confirmed;
+                }
+                None
+            }
+            Err(status) => Some(reason(&status, url)),
+        };
+        facts.endpoints.push((url.clone(), failure));
+    }
+    let reached = Arc::new(reached);
+    let mut answers = JoinSet::new();
+    for (at, member) in facts.members.iter().enumerate() {
+        let (id, urls) = (member.id, member.client_urls.clone());
+        let reached = Arc::clone(&reached);
+        answers.spawn(async move { (at, reached.answer_of(id, &urls).await) });
+    }
+    while let Some(answer) = answers.join_next().await {
+        if let Ok((at, answer)) = answer {
+            facts.members[at].answer = answer;
+        }
+    }
+    facts
+}
+
+fn listed(member: Member) -> MemberFacts {
+    MemberFacts {
+        id: member.id,
+        name: member.name,
+        client_urls: member.client_ur_ls,
+        is_learner: member.is_learner,
+        answer: Presence::NotStarted,
+    }
+}
+
+impl Connected {
+    /// The members that an endpoint lists, and whether a majority has confirmed them.
+    async fn list(&mut self, url: &str) -> Result<(Vec<Member>, bool), Status> {
+        let channel = channel::connect(url, &self.access.tls, self.access.answer_max).await?;
+        if self.token.is_none() && self.access.user.is_some() {
+            self.token = Some(self.log_in(&channel).await?);
+        }
+        let mut client = ClusterClient::new(channel);
+        let mut last = None;
+        for linearizable in [true, false] {
+            let request = self.request(MemberListRequest { linearizable });
+            match client.member_list(request).await {
+                Ok(list) => return Ok((list.into_inner().members, linearizable)),
+                Err(status) if is_about_users(&status) => return Err(status),
+                Err(status) => last = Some(status),
+            }
+        }
+        Err(last.unwrap_or_else(|| Status::unavailable("no answer")))
+    }
+
+    async fn log_in(&self, channel: &Channel) -> Result<AsciiMetadataValue, Status> {
+        let user = self.access.user.as_deref().unwrap_or_default();
+        let (name, password) = user.split_once(':').unwrap_or((user, ""));
+        let request = AuthenticateRequest {
+            name: name.to_owned(),
+            password: password.to_owned(),
+        };
+        let answer = AuthClient::new(channel.clone())
+            .authenticate(request)
+            .await?;
+        let token = answer.into_inner().token.parse();
+        token.map_err(|_| Status::unauthenticated("the token is no header field"))
+    }
+
+    fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        if let Some(token) = &self.token {
+            request.metadata_mut().insert("token", token.clone());
+        }
+        request
+    }
+
+    /// What answers at the client URLs of a member.
+    async fn answer_of(&self, id: u64, urls: &[String]) -> Presence {
+        let mut answer = Presence::NotStarted;
+        for url in urls {
+            let began = Instant::now();
+            match self.status(url).await {
+                Ok(status) => {
+                    let took = began.elapsed();
+                    let found = status.header.as_ref().map_or(0, |header| header.member_id);
+                    if found == id {
+                        let status = self.further(url, of_response(status, took)).await;
+                        return Presence::Status(Box::new(status));
+                    }
+                    answer = Presence::Other {
+                        url: url.clone(),
+                        id: found,
+                    };
+                }
+                Err(status) if is_about_users(&status) => {
+                    return Presence::Refused(status.message().to_owned());
+                }
+                Err(status) => answer = Presence::None(reason(&status, url)),
+            }
+        }
+        answer
+    }
+
+    async fn status(&self, url: &str) -> Result<StatusResponse, Status> {
+        let channel = channel::connect(url, &self.access.tls, self.access.answer_max).await?;
+        let request = self.request(StatusRequest {});
+        let answer = MaintenanceClient::new(channel).status(request).await?;
+        Ok(answer.into_inner())
+    }
+
+    /// Adds what HTTP has: the clock, and the metrics. A member without them is no fault.
+    async fn further(&self, url: &str, mut status: MemberStatus) -> MemberStatus {
+        let url = url.trim_end_matches('/');
+        let tls = &self.access.tls;
+        let sent = SystemTime::now();
+        if let Ok((headers, _)) = channel::get(&format!("{url}/version"), tls, CONNECT_MAX).await {
+            let date = headers.get(DATE).and_then(|date| date.to_str().ok());
+            status.skew = date.and_then(|date| skew(date, sent, SystemTime::now()));
+        }
+        if let Ok((_, text)) = channel::get(&format!("{url}/metrics"), tls, CONNECT_MAX).await {
+            status.metrics = MetricFacts::read(&String::from_utf8_lossy(&text));
+        }
+        status
+    }
+}
+
+/// Why a URL does not answer, without the URL.
+fn reason(status: &Status, url: &str) -> String {
+    let text = status.message();
+    let short = text.strip_prefix(&format!("cannot connect to {url}: "));
+    short.unwrap_or(text).to_owned()
+}
+
+/// The refusal concerns the caller; the member runs.
+fn is_about_users(status: &Status) -> bool {
+    let text = status.message();
+    matches!(
+        status.code(),
+        Code::PermissionDenied | Code::Unauthenticated
+    ) || [
+        "user name is empty",
+        "invalid auth token",
+        "authentication failed",
+    ]
+    .iter()
+    .any(|about| text.contains(about))
+}
+
+fn of_response(response: StatusResponse, took: Duration) -> MemberStatus {
+    MemberStatus {
+        version: response.version,
+        leader: response.leader,
+        term: response.raft_term,
+        applied: response.raft_applied_index,
+        db_size: response.db_size,
+        db_in_use: response.db_size_in_use,
+        quota: response.db_size_quota,
+        errors: response.errors,
+        took,
+        ..MemberStatus::default()
+    }
+}
+
+/// How far a clock is ahead, in seconds, and the error: the header has whole seconds (RFC 9110
+/// 6.6.1), and was written between the request and the answer.
+fn skew(date: &str, sent: SystemTime, received: SystemTime) -> Option<(f64, f64)> {
+    let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).ok();
+    let theirs = seconds(httpdate::parse_http_date(date).ok()?)?.as_secs_f64() + 0.5;
+    let (sent, received) = (
+        seconds(sent)?.as_secs_f64(),
+        seconds(received)?.as_secs_f64(),
+    );
+    let error = 0.5 + (received - sent).max(0.0) / 2.0;
+    Some((theirs - f64::midpoint(sent, received), error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_error_of_a_clock_is_half_the_round_trip_and_half_a_second() {
+        let at = |seconds: f64| UNIX_EPOCH + Duration::from_secs_f64(seconds);
+        let date = "Thu, 01 Jan 1970 00:01:40 GMT";
+        let (ahead, error) = skew(date, at(100.0), at(101.0)).unwrap();
+        assert!(
+            ahead.abs() < 1e-6 && (error - 1.0).abs() < 1e-6,
+            "{ahead} {error}"
+        );
+        let (ahead, _) = skew(date, at(90.0), at(90.0)).unwrap();
+        assert!((ahead - 10.5).abs() < 1e-6, "{ahead}");
+        assert_eq!(skew("yesterday", at(1.0), at(2.0)), None);
+    }
+
+    #[test]
+    fn refusals_of_a_user_are_no_sign_of_a_dead_member() {
+        for (status, about) in [
+            (
+                Status::invalid_argument("etcdserver: user name is empty"),
+                true,
+            ),
+            (
+                Status::permission_denied("etcdserver: permission denied"),
+                true,
+            ),
+            (
+                Status::unauthenticated("etcdserver: invalid auth token"),
+                true,
+            ),
+            (Status::unavailable("etcdserver: no leader"), false),
+        ] {
+            assert_eq!(is_about_users(&status), about, "{status}");
+        }
+    }
+}
