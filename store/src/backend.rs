@@ -104,7 +104,7 @@ impl Backend for Store {
         Store::lease_time_to_live(self, request).await
     }
 
-    fn leases(&self) -> LeaseLeasesResponse {
+    fn leases(&self) -> Result<LeaseLeasesResponse, Error> {
         Store::leases(self)
     }
 
@@ -116,6 +116,10 @@ impl Backend for Store {
         Store::authorize(self, access)
     }
 
+    async fn authorize_now(&self, access: Access<'_>) -> Result<(), Error> {
+        Store::authorize_now(self, access).await
+    }
+
     fn auth(&self) -> Arc<Auth> {
         self.view().auth()
     }
@@ -125,7 +129,11 @@ impl Backend for Store {
     }
 
     fn token_ttl(&self) -> Duration {
-        Duration::from_secs(self.config().auth_token_ttl_s)
+        Duration::from_secs(match self.config().auth_token_ttl_s {
+            // As in etcd.
+            0 => 300,
+            ttl => ttl,
+        })
     }
 
     fn bcrypt_cost(&self) -> u32 {

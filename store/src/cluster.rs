@@ -103,7 +103,7 @@ impl Store {
     /// # Errors
     /// `NotLeader` on a follower, `BadLeaderTransferee` for a learner or an unknown id, `Timeout`.
     pub async fn move_leader(&self, target: MemberId) -> Result<MoveLeaderResponse, Error> {
-        self.authorize(Access::Duty(Duty::Operate))?;
+        self.authorize_now(Access::Duty(Duty::Operate)).await?;
         let mut soft_state = self.inner.shared.watch_soft_state();
         if soft_state.borrow_and_update().role != Role::Leader {
             return Err(Error::NotLeader);
@@ -135,7 +135,7 @@ impl Store {
     /// # Errors
     /// Compacted and future revisions.
     pub async fn hash_kv(&self, revision: i64) -> Result<HashKvResponse, Error> {
-        self.authorize(Access::Duty(Duty::Monitor))?;
+        self.authorize_now(Access::Duty(Duty::Monitor)).await?;
         let view = self.view();
         let hashing = tokio::task::spawn_blocking(move || view.hash_kv(revision));
         let hash = hashing

@@ -84,7 +84,7 @@ pub struct Config {
     pub max_txn_ops: usize,
     /// The interval of periodic progress messages to watchers, in milliseconds.
     pub watch_progress_interval_ms: u64,
-    /// The time after which an unused token of the v3 API ends, in seconds.
+    /// The time after which an unused token of the v3 API ends, in seconds; 0 for the default, 300.
     pub auth_token_ttl_s: u64,
     /// The cost of new bcrypt hashes, 4 to 31: the logarithm of the rounds.
     pub bcrypt_cost: u32,

@@ -31,6 +31,7 @@ impl Store {
     pub(crate) async fn change(&self, op: Op) -> Result<Vec<Member>, Error> {
         let began = Instant::now();
         let deadline = tokio::time::Instant::now() + self.request_timeout();
+        self.authorize_now(Access::Root).await?;
         self.require_little_lag()?;
         self.require_connections(&op)?;
         let change = MemberChange { op: Some(op) };

@@ -101,8 +101,8 @@ impl Store {
     /// etcd's. After a timeout the write may or may not happen.
     pub async fn put(&self, request: PutRequest) -> Result<PutResponse, Error> {
         check::put(&request)?;
-        self.require_room(state::put_cost(&request)).await?;
-        match self.propose(Op::Put(request)).await? {
+        let cost = state::put_cost(&request);
+        match self.propose_if_room(Op::Put(request), cost).await? {
             Response::Put(mut response) => {
                 self.fill(&mut response.header);
                 Ok(response)
@@ -155,8 +155,9 @@ impl Store {
             self.fill(&mut response.header);
             return Ok(response);
         }
-        self.require_room(state::txn_cost(&request)).await?;
-        match self.propose_or_wait(Op::Txn(request), at_timeout).await? {
+        let cost = state::txn_cost(&request);
+        let op = Op::Txn(request);
+        match self.propose_or_wait(op, cost, at_timeout).await? {
             Response::Txn(mut response) => {
                 self.fill(&mut response.header);
                 Ok(response)
@@ -249,7 +250,8 @@ impl Store {
         };
         // Not the client's request: a user may not raise alarms.
         let member = self.acting_as(Caller::Member);
-        member.propose(Op::Alarm(alarm)).await?;
+        let raised = member.submit_signed(Op::Alarm(alarm), AtTimeout::Forget);
+        raised.await.map_err(|failed| failed.error)?;
         Err(Error::State(state::Error::NoSpace))
     }
 

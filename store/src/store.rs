@@ -164,6 +164,19 @@ impl Store {
         Ok(self.view().authorize(&self.caller, access)?)
     }
 
+    /// [`Store::authorize`]. A refusal is checked again with everything that was committed when it
+    /// was called: the right may have been granted at another member.
+    ///
+    /// # Errors
+    /// As [`Store::authorize`] and [`Store::read_index`].
+    pub(crate) async fn authorize_now(&self, access: Access<'_>) -> Result<(), Error> {
+        if self.authorize(access).is_ok() {
+            return Ok(());
+        }
+        self.read_index().await?;
+        self.authorize(access)
+    }
+
     /// Waits until the member may serve clients: it has published its attributes, and has applied
     /// everything that was committed when it started. Without a leader, a member with data
     /// becomes ready with what its own log had committed, so that a cluster without a quorum

@@ -41,17 +41,34 @@ impl Store {
     /// Proposes a command and returns its response. A command that is certainly not in the log is
     /// proposed again until the timeout; a command whose outcome is unknown is not.
     pub(crate) async fn propose(&self, op: Op) -> Result<Response, Error> {
-        let proposed = self.propose_or_wait(op, AtTimeout::Forget).await;
+        self.propose_if_room(op, 0).await
+    }
+
+    /// [`Store::propose`] for a command of that cost, in bytes of the quota.
+    pub(crate) async fn propose_if_room(&self, op: Op, cost: u64) -> Result<Response, Error> {
+        let proposed = self.propose_or_wait(op, cost, AtTimeout::Forget).await;
         proposed.map_err(|failed| failed.error)
     }
 
-    /// [`Store::propose`]; after the timeout the outcome may still be waited for.
+    /// [`Store::propose_if_room`]; after the timeout the outcome may still be waited for.
     pub(crate) async fn propose_or_wait(
+        &self,
+        op: Op,
+        cost: u64,
+        at_timeout: AtTimeout,
+    ) -> Result<Response, NoOutcome> {
+        // Before the state of the store is looked at: a caller without rights learns nothing of it.
+        self.authorize_now(Access::Command(&op)).await?;
+        self.require_room(cost).await?;
+        self.submit_signed(op, at_timeout).await
+    }
+
+    /// Submits a command that was checked, with this handle's caller.
+    pub(crate) async fn submit_signed(
         &self,
         op: Op,
         at_timeout: AtTimeout,
     ) -> Result<Response, NoOutcome> {
-        self.authorize(Access::Command(&op))?;
         let command = Command {
             op: Some(match self.signs() {
                 true => self.caller.signed(op),

@@ -137,14 +137,18 @@ pub trait Backend: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<LeaseTimeToLiveResponse, Error>> + Send;
 
     /// The leases in the applied state, without waiting.
-    fn leases(&self) -> LeaseLeasesResponse;
+    fn leases(&self) -> Result<LeaseLeasesResponse, Error>;
 
     /// The same member for requests of this caller, which are checked while auth is enabled.
     fn acting_as(&self, caller: Caller) -> Self;
 
-    /// Checks a request that no other method of this trait checks: watches, lists of leases,
-    /// status.
+    /// Checks a request that no other method of this trait checks: watches, status, readings of
+    /// users and roles.
     fn authorize(&self, access: Access<'_>) -> Result<(), Error>;
+
+    /// The same. A refusal is checked again with everything that was committed when it was called:
+    /// the right may have been granted at another member.
+    fn authorize_now(&self, access: Access<'_>) -> impl Future<Output = Result<(), Error>> + Send;
 
     /// Users, roles and permissions in the applied state, without waiting.
     fn auth(&self) -> Arc<Auth>;

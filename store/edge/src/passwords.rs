@@ -1,11 +1,17 @@
 //! Passwords: bcrypt on separate threads, and a cache of verified passwords.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use ring::hmac;
 use tokio::sync::Semaphore;
 use tokio::task;
+use tokio::time::Instant;
+
+use crate::Error;
 
 /// Go's `bcrypt.DefaultCost`: about 50 ms.
 const COST: u32 = 10;
@@ -13,16 +19,28 @@ const COST: u32 = 10;
 /// The most hashes that are computed at a time; others wait.
 const AT_A_TIME: usize = 2;
 
+/// The most requests that wait for a hash; further ones are refused. At the default cost the last
+/// of them waits for about 6 seconds.
+const WAITING_MAX: usize = 256;
+
 /// The number of passwords in the cache.
 const REMEMBERED: usize = 256;
 
+/// How long a verified password is in the cache.
+const REMEMBERED_FOR: Duration = Duration::from_secs(5 * 60);
+
 type Proof = [u8; 32];
+
+/// A proof of a verified password, and when it was verified by bcrypt.
+type Verified = (Proof, Instant);
 
 /// Verifies and hashes passwords.
 pub(crate) struct Passwords {
     cost: u32,
-    permits: Semaphore,
-    verified: Mutex<VecDeque<Proof>>,
+    permits: Arc<Semaphore>,
+    waiting: AtomicUsize,
+    /// The newest first.
+    verified: Mutex<VecDeque<Verified>>,
     /// A random key of this process, so that cached proofs are useless elsewhere.
     key: hmac::Key,
 }
@@ -40,41 +58,73 @@ impl Passwords {
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &random);
         Passwords {
             cost,
-            permits: Semaphore::new(AT_A_TIME),
+            permits: Arc::new(Semaphore::new(AT_A_TIME)),
+            waiting: AtomicUsize::new(0),
             verified: Mutex::default(),
             key: key.expect("the system has randomness"),
         }
     }
 
-    /// Whether the password matches the hash.
-    pub(crate) async fn check(&self, hash: &str, password: &str) -> bool {
+    /// Whether the password matches the hash. As in Go's bcrypt, bytes after the 72nd do not count.
+    ///
+    /// # Errors
+    /// `TooManyRequests`.
+    pub(crate) async fn check(&self, hash: &str, password: &str) -> Result<bool, Error> {
         let proof = self.proof(hash, password);
-        if self.verified.lock().contains(&proof) {
-            return true;
+        if self.is_remembered(&proof) {
+            return Ok(true);
         }
         let (hash, password) = (hash.to_owned(), password.to_owned());
-        let checked = self.run(move || bcrypt::verify(password, &hash)).await;
-        let is_valid = checked.is_some_and(|checked| checked.unwrap_or(false));
+        let checked = self.run(move || bcrypt::verify(password, &hash)).await?;
+        let is_valid = checked.unwrap_or(false);
         if is_valid {
             let mut verified = self.verified.lock();
+            verified.retain(|(other, _)| *other != proof);
             verified.truncate(REMEMBERED - 1);
-            verified.push_front(proof);
+            verified.push_front((proof, Instant::now()));
         }
-        is_valid
+        Ok(is_valid)
     }
 
-    /// The hash of a new password in etcd's format. `None` if it cannot be hashed.
-    pub(crate) async fn hash(&self, password: &str) -> Option<String> {
+    fn is_remembered(&self, proof: &Proof) -> bool {
+        let mut verified = self.verified.lock();
+        verified.retain(|(_, since)| since.elapsed() < REMEMBERED_FOR);
+        verified.iter().any(|(known, _)| known == proof)
+    }
+
+    /// The hash of a new password in etcd's format.
+    ///
+    /// # Errors
+    /// `TooManyRequests`; `Internal`, if it cannot be hashed.
+    pub(crate) async fn hash(&self, password: &str) -> Result<String, Error> {
         let password = password.to_owned();
         let cost = self.cost;
         let hash = move || bcrypt::hash_with_result(password, cost);
-        let hash = self.run(hash).await?.ok()?;
-        Some(hash.format_for_version(bcrypt::Version::TwoA))
+        let hash = self.run(hash).await?.map_err(|_| failed())?;
+        Ok(hash.format_for_version(bcrypt::Version::TwoA))
     }
 
-    async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-        let _permit = self.permits.acquire().await.ok()?;
-        task::spawn_blocking(work).await.ok()
+    /// Runs the work on a thread for it. The work holds the permit: it goes on when its request is
+    /// cancelled, and another one must not begin beside it.
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        let permits = Arc::clone(&self.permits);
+        let permit = match permits.try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(_) => {
+                let _waiting = Waiting::begin(&self.waiting)?;
+                let permit = Arc::clone(&self.permits).acquire_owned().await;
+                permit.map_err(|_| failed())?
+            }
+        };
+        let done = task::spawn_blocking(move || {
+            let done = work();
+            drop(permit);
+            done
+        });
+        done.await.map_err(|_| failed())
     }
 
     fn proof(&self, hash: &str, password: &str) -> Proof {
@@ -89,8 +139,33 @@ impl Passwords {
     }
 }
 
+fn failed() -> Error {
+    Error::Internal("bcrypt failed".to_owned())
+}
+
+/// One of the requests that wait for a permit.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Waiting<'_> {
+    fn begin(waiting: &AtomicUsize) -> Result<Waiting<'_>, Error> {
+        let one = Waiting(waiting);
+        match waiting.fetch_add(1, Ordering::Relaxed) < WAITING_MAX {
+            true => Ok(one),
+            false => Err(Error::TooManyRequests),
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
 
     #[tokio::test]
@@ -99,11 +174,11 @@ mod tests {
         let hash = passwords.hash("pw").await.unwrap();
         assert!(hash.starts_with("$2a$10$"), "{hash}");
         for _ in 0..2 {
-            assert!(passwords.check(&hash, "pw").await);
-            assert!(!passwords.check(&hash, "pw2").await);
+            assert!(passwords.check(&hash, "pw").await.unwrap());
+            assert!(!passwords.check(&hash, "pw2").await.unwrap());
         }
         assert_eq!(passwords.verified.lock().len(), 1);
-        assert!(!passwords.check("no hash", "pw").await);
+        assert!(!passwords.check("no hash", "pw").await.unwrap());
     }
 
     /// The hashes were recorded from etcd 3.4.23.
@@ -111,6 +186,75 @@ mod tests {
     async fn etcds_hashes_are_understood() {
         let passwords = Passwords::default();
         let hash = "$2a$10$PwPd3zjtoYg28WGP2xzIaOIBIHW6k8mloTkgMGCLbfOBjuW46o0nS";
-        assert!(passwords.check(hash, "jp").await);
+        assert!(passwords.check(hash, "jp").await.unwrap());
+    }
+
+    /// etcd 3.4.23 verifies so; the rest of a longer password has no effect.
+    #[tokio::test]
+    async fn bytes_after_the_72nd_do_not_count() {
+        let passwords = Passwords::with_cost(4);
+        let long = "x".repeat(72);
+        let hash = passwords.hash(&long).await.unwrap();
+        for (password, matches) in [
+            (format!("{long}y"), true),
+            // The first byte of the last character is the 72nd.
+            (format!("{}é", "x".repeat(71)), false),
+            ("x".repeat(71), false),
+            (format!("x\0{}", "x".repeat(70)), false),
+            (String::new(), false),
+        ] {
+            assert_eq!(passwords.check(&hash, &password).await, Ok(matches));
+        }
+        let split = format!("{}é", "x".repeat(71));
+        let hash = passwords.hash(&split).await.unwrap();
+        assert_eq!(passwords.check(&hash, &split).await, Ok(true));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_verified_password_is_forgotten_after_five_minutes() {
+        let passwords = Passwords::with_cost(4);
+        let hash = passwords.hash("pw").await.unwrap();
+        assert!(passwords.check(&hash, "pw").await.unwrap());
+        let proof = passwords.proof(&hash, "pw");
+        tokio::time::advance(REMEMBERED_FOR - Duration::from_secs(1)).await;
+        assert!(passwords.is_remembered(&proof));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(!passwords.is_remembered(&proof));
+        assert!(passwords.verified.lock().is_empty());
+    }
+
+    /// Clients that leave must not make more hashes run at a time.
+    #[tokio::test]
+    async fn a_cancelled_request_keeps_its_permit_until_its_work_is_done() {
+        let passwords = Passwords::default();
+        let (begun, mut begins) = tokio::sync::mpsc::unbounded_channel();
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let held = Arc::new(Mutex::new(held));
+        for _ in 0..AT_A_TIME {
+            let (begun, held) = (begun.clone(), Arc::clone(&held));
+            let work = passwords.run(move || {
+                let _ = begun.send(());
+                let _ = held.lock().recv();
+            });
+            tokio::select! {
+                biased;
+                _ = work => panic!("it is held"),
+                _ = begins.recv() => {}
+            }
+        }
+        assert_eq!(passwords.permits.available_permits(), 0);
+        {
+            let mut waiting: Vec<_> = (0..WAITING_MAX)
+                .map(|_| Box::pin(passwords.run(|| ())))
+                .collect();
+            for work in &mut waiting {
+                assert!(work.now_or_never().is_none());
+            }
+            assert_eq!(passwords.run(|| ()).await, Err(Error::TooManyRequests));
+        }
+        for _ in 0..AT_A_TIME {
+            release.send(()).unwrap();
+        }
+        assert_eq!(passwords.run(|| ()).await, Ok(()));
     }
 }

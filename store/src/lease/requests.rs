@@ -34,14 +34,13 @@ impl Store {
         if LEASE_TTL_MAX < request.ttl {
             return Err(Error::State(state::Error::LeaseTtlTooLarge));
         }
-        self.require_room(LEASE_COST).await?;
         let ttl = request.ttl.max(self.lease_ttl_min());
         let id = match request.id {
             0 => random_id(),
             id => id,
         };
-        let request = LeaseGrantRequest { id, ttl };
-        match self.propose(Op::LeaseGrant(request)).await? {
+        let op = Op::LeaseGrant(LeaseGrantRequest { id, ttl });
+        match self.propose_if_room(op, LEASE_COST).await? {
             Response::LeaseGrant(mut response) => {
                 self.fill(&mut response.header);
                 Ok(response)
@@ -79,7 +78,7 @@ impl Store {
     /// # Errors
     /// `Timeout` and its variants when no leader confirms it in time; `TooManyRequests`.
     pub async fn lease_keep_alive(&self, id: i64) -> Result<LeaseKeepAliveResponse, Error> {
-        self.authorize(Access::AnyUser)?;
+        self.authorize_now(Access::AnyUser).await?;
         // Of before the renewal: the response must not claim a later state than it has.
         let mut header = self.lease_header();
         let times = self.lease_call(id, true).await?;
@@ -97,7 +96,7 @@ impl Store {
         &self,
         request: LeaseTimeToLiveRequest,
     ) -> Result<LeaseTimeToLiveResponse, Error> {
-        self.authorize(Access::LeaseTimes(&request))?;
+        self.authorize_now(Access::LeaseTimes(&request)).await?;
         let id = request.id;
         let times = self.lease_call(id, false).await?;
         let mut keys = Vec::new();
@@ -119,17 +118,16 @@ impl Store {
     }
 
     /// Every lease in this member's applied state, by id.
-    pub fn leases(&self) -> LeaseLeasesResponse {
+    ///
+    /// # Errors
+    /// Those of [`Store::authorize`].
+    pub fn leases(&self) -> Result<LeaseLeasesResponse, Error> {
+        self.authorize(Access::Leases)?;
         let mut header = self.lease_header();
         self.fill(&mut header);
-        let leases = self.view().leases();
-        LeaseLeasesResponse {
-            header,
-            leases: leases
-                .iter()
-                .map(|lease| LeaseStatus { id: lease.id })
-                .collect(),
-        }
+        let leases = self.view().leases().into_iter();
+        let leases = leases.map(|lease| LeaseStatus { id: lease.id }).collect();
+        Ok(LeaseLeasesResponse { header, leases })
     }
 
     fn lease_header(&self) -> Option<ResponseHeader> {

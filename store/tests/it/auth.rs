@@ -125,6 +125,12 @@ fn put(key: &'static str) -> PutRequest {
     }
 }
 
+/// As from a certificate.
+fn user(name: &str) -> Caller {
+    let name = name.to_owned();
+    Caller::User { name, since: 0 }
+}
+
 macro_rules! refused {
     ($($call:expr),+ $(,)?) => {
         $({
@@ -320,10 +326,7 @@ async fn the_embedding_program_is_not_checked_and_acts_as_any_caller() -> anyhow
         .lease_grant(LeaseGrantRequest { id: 0, ttl: 100 })
         .await?
         .id;
-    let alice = store.acting_as(Caller::User {
-        name: "alice".into(),
-        since: 0,
-    });
+    let alice = store.acting_as(user("alice"));
     alice
         .put(PutRequest {
             lease: id,
@@ -343,7 +346,8 @@ async fn the_embedding_program_is_not_checked_and_acts_as_any_caller() -> anyhow
     let revoke = LeaseRevokeRequest { id };
     assert_eq!(alice.lease_revoke(revoke).await, Err(denied.clone()));
     let times = LeaseTimeToLiveRequest { id, keys: true };
-    assert_eq!(alice.lease_time_to_live(times).await, Err(denied));
+    assert_eq!(alice.lease_time_to_live(times).await, Err(denied.clone()));
+    assert_eq!(alice.leases(), Err(denied));
     let nobody = store.acting_as(Caller::Anonymous);
     let no_user = Error::State(StateError::UserEmpty);
     assert_eq!(nobody.get("a").await, Err(no_user));
@@ -361,28 +365,38 @@ async fn a_user_that_finds_no_room_does_not_need_the_right_to_raise_alarms() -> 
     };
     let store = open_one(config).await?;
     store.ready().await;
-    let root = Caller::User {
-        name: "root".into(),
-        since: 0,
-    };
     let change = |op| keelson_proto::internal::AuthChange { op: Some(op) };
     use keelson_proto::internal::auth_change::Op;
-    let user = |name: &str| AuthUserAddRequest {
+    let added = |name: &str| AuthUserAddRequest {
         name: name.into(),
         ..Default::default()
     };
-    store.auth_change(change(Op::UserAdd(user("root")))).await?;
+    store
+        .auth_change(change(Op::UserAdd(added("root"))))
+        .await?;
     let grant = AuthUserGrantRoleRequest {
         user: "root".into(),
         role: "root".into(),
     };
     store.auth_change(change(Op::UserGrantRole(grant))).await?;
     store
-        .auth_change(change(Op::UserAdd(user("operator"))))
+        .auth_change(change(Op::UserAdd(added("operator"))))
         .await?;
     let enable = keelson_proto::internal::AuthEnable { secret: "s".into() };
     store.auth_change(change(Op::Enable(enable))).await?;
-    let full = store.acting_as(root).put(put("a")).await;
+    // Before the room is looked at: a user without rights raises no alarm.
+    for refused in ["operator", "absent"] {
+        let put = store.acting_as(user(refused)).put(put("a")).await.map(drop);
+        assert_eq!(put, Err(Error::State(StateError::PermissionDenied)));
+    }
+    assert!(
+        store
+            .alarm(AlarmRequest::default())
+            .await?
+            .alarms
+            .is_empty()
+    );
+    let full = store.acting_as(user("root")).put(put("a")).await;
     assert_eq!(full.map(drop), Err(Error::State(StateError::NoSpace)));
     let alarms = store.alarm(AlarmRequest::default()).await?.alarms;
     assert_eq!(alarms.len(), 1);

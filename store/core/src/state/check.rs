@@ -15,9 +15,10 @@ use keelson_proto::etcdserverpb::{
 use super::error::Error;
 use super::range::filtered;
 
-/// The maximum depth of nested transactions, the outermost included. The log encodes a transaction
-/// one message deeper than its client, and prost decodes 100 levels: gRPC's decoder accepts 50
-/// transactions, the log's 49. etcd has no limit but `--max-txn-ops`, whose error is used here.
+/// The maximum depth of nested transactions, the outermost included. The log encodes a user's
+/// transaction three messages deeper than its client, and prost decodes 100 levels: gRPC's decoder
+/// accepts 50 transactions, the log's 48. etcd has no limit but `--max-txn-ops`, whose error is
+/// used here.
 pub const TXN_DEPTH_MAX: usize = 45;
 
 /// Checks a range request.

@@ -119,6 +119,7 @@ impl StateMachine {
             revision: self.shared.revision(),
             compacted: self.shared.compacted(),
             swept: self.shared.swept.load(Ordering::SeqCst),
+            has_auth: self.shared.auth.read().was_used(),
         }
     }
 }

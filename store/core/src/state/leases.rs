@@ -6,6 +6,7 @@
 //! (`crate::member::Lessor`), and proposes it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -142,9 +143,18 @@ impl Leases {
         keys.map(|(_, key)| key)
     }
 
-    /// Every attached key, by lease.
-    pub(super) fn attached_keys(&self) -> impl Iterator<Item = &Arc<[u8]>> {
-        self.attached.iter().map(|(_, key)| key)
+    /// The first key of a lease at or after that one.
+    pub(super) fn next_key_of(&self, lease: i64, from: &[u8]) -> Option<&[u8]> {
+        let mut rest = self.attached.range((lease, Arc::from(from))..);
+        let (of, key) = rest.next()?;
+        (*of == lease).then_some(&**key)
+    }
+
+    /// The first attached key of any lease at or after that one.
+    pub(super) fn next_attached(&self, from: &[u8]) -> Option<&[u8]> {
+        let rest = (Bound::Included(from), Bound::Unbounded);
+        let (key, _) = self.lease_of.range::<[u8], _>(rest).next()?;
+        Some(key)
     }
 
     /// Loads the leases from the engine, without their keys.

@@ -26,8 +26,11 @@ pub(super) const FORMAT: &[u8] = b"format";
 /// compaction has deleted (etcd#17780: the revision decreases after a crash in a compaction).
 pub(super) const REVISION: &[u8] = b"revision";
 
-/// The only layout so far.
-const FORMAT_NUMBER: i64 = 1;
+/// The layout of a store in which auth was never used: releases before auth read it as well.
+const FORMAT_WITHOUT_AUTH: i64 = 1;
+/// The layout with users, roles or a key for tokens. A release before auth would serve it without
+/// checks, so it must refuse it.
+const FORMAT_WITH_AUTH: i64 = 2;
 
 /// The values of the `Meta` rows that change with the state.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,6 +40,8 @@ pub(super) struct Marks {
     pub(super) revision: i64,
     pub(super) compacted: i64,
     pub(super) swept: i64,
+    /// Whether auth was ever used.
+    pub(super) has_auth: bool,
 }
 
 impl Marks {
@@ -44,12 +49,16 @@ impl Marks {
     pub(super) fn rows(&self) -> [(&'static [u8], Bytes); 6] {
         let word = |number: i64| Bytes::copy_from_slice(&number.to_be_bytes());
         let cluster = Bytes::copy_from_slice(&self.cluster.0.to_be_bytes());
+        let format = match self.has_auth {
+            true => FORMAT_WITH_AUTH,
+            false => FORMAT_WITHOUT_AUTH,
+        };
         [
             (APPLIED, Bytes::from(self.applied.encode_to_vec())),
             (CLUSTER_ID, cluster),
             (COMPACTION_FINISHED, word(self.swept)),
             (COMPACTION_SCHEDULED, word(self.compacted)),
-            (FORMAT, word(FORMAT_NUMBER)),
+            (FORMAT, word(format)),
             (REVISION, word(self.revision)),
         ]
     }
@@ -69,6 +78,7 @@ impl Marks {
             revision: word(engine, REVISION)?,
             compacted: word(engine, COMPACTION_SCHEDULED)?,
             swept: word(engine, COMPACTION_FINISHED)?,
+            has_auth: format == FORMAT_WITH_AUTH,
         }))
     }
 }
@@ -76,10 +86,10 @@ impl Marks {
 /// Refuses a layout that this release does not read.
 fn check_format(format: i64) -> Result<(), StateError> {
     match format {
-        FORMAT_NUMBER => Ok(()),
-        newer if FORMAT_NUMBER < newer => Err(StateError::Newer {
+        FORMAT_WITHOUT_AUTH | FORMAT_WITH_AUTH => Ok(()),
+        newer if FORMAT_WITH_AUTH < newer => Err(StateError::Newer {
             format: newer,
-            known: FORMAT_NUMBER,
+            known: FORMAT_WITH_AUTH,
         }),
         _ => Err(StateError::Damaged(format!("layout {format}"))),
     }

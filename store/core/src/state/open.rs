@@ -42,6 +42,7 @@ impl StateMachine {
             revision: 1,
             compacted: -1,
             swept: -1,
+            has_auth: false,
         };
         let mut batch = WriteBatch::default();
         for (key, row) in marks.rows() {

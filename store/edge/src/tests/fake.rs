@@ -217,7 +217,7 @@ impl Backend for Fake {
         Ok(self.time_to_live(&request))
     }
 
-    fn leases(&self) -> LeaseLeasesResponse {
+    fn leases(&self) -> Result<LeaseLeasesResponse, Error> {
         self.all_leases()
     }
 
@@ -227,6 +227,10 @@ impl Backend for Fake {
 
     fn authorize(&self, access: Access<'_>) -> Result<(), Error> {
         Ok(self.0.view.authorize(&self.1, access)?)
+    }
+
+    async fn authorize_now(&self, access: Access<'_>) -> Result<(), Error> {
+        self.authorize(access)
     }
 
     fn auth(&self) -> Arc<Auth> {

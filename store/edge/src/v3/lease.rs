@@ -4,7 +4,6 @@ use std::pin::Pin;
 
 use futures_util::future::{self, Either};
 use futures_util::stream::{self, StreamExt};
-use keelson_core::state::auth::Access;
 use keelson_port::Drain;
 use keelson_proto::etcdserverpb::lease_server;
 use keelson_proto::etcdserverpb::*;
@@ -110,8 +109,7 @@ impl<B: Backend> lease_server::Lease for Lease<B> {
         request: Request<LeaseLeasesRequest>,
     ) -> Result<Response<LeaseLeasesResponse>, Status> {
         let backend = self.sessions.of(&request).await?;
-        backend.authorize(Access::Leases)?;
-        self.unread.read(backend.leases())
+        self.unread.read(backend.leases()?)
     }
 }
 

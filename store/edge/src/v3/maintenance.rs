@@ -82,7 +82,7 @@ impl<B: Backend> maintenance_server::Maintenance for Maintenance<B> {
         request: Request<DefragmentRequest>,
     ) -> Result<Response<DefragmentResponse>, Status> {
         let backend = self.sessions.of(&request).await?;
-        backend.authorize(Access::Duty(Duty::Operate))?;
+        backend.authorize_now(Access::Duty(Duty::Operate)).await?;
         // The engines reuse freed pages, so there is no reason to stop the member for a rewrite
         // of the database.
         tracing::info!("nothing to defragment: freed space is used again");

@@ -22,8 +22,8 @@ use futures_util::task::AtomicWaker;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Request, Response};
 use hyper::body::Frame;
+use keelson_core::state::Error as StateError;
 use keelson_core::state::auth::Access;
-use keelson_core::state::{Error as StateError, KeyRange};
 use keelson_core::watch::{FrameBuffer, HeaderFields, WatchStream};
 use keelson_port::Drain;
 use keelson_proto::etcdserverpb::WatchRequest;
@@ -222,13 +222,8 @@ impl<B: Backend> WatchBody<B> {
         let Some(RequestUnion::CreateRequest(create)) = &request.request_union else {
             return None;
         };
-        let key = match &create.key[..] {
-            [] => b"\0",
-            key => key,
-        };
-        let range = KeyRange::new(key, &create.range_end);
         let refused = match &self.caller {
-            Ok(backend) => backend.authorize(Access::Watch(range)).err()?,
+            Ok(backend) => backend.authorize(Access::watch(create)).err()?,
             Err(error) => error.clone(),
         };
         Some(match refused {

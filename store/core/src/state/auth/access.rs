@@ -40,7 +40,16 @@ pub enum Access<'a> {
     RoleGet(&'a str),
 }
 
-impl Access<'_> {
+impl<'a> Access<'a> {
+    /// A watch that is requested. An empty key is the first one, as in etcd.
+    pub fn watch(request: &'a WatchCreateRequest) -> Access<'a> {
+        let key: &[u8] = match &request.key[..] {
+            [] => b"\0",
+            key => key,
+        };
+        Access::Watch(KeyRange::new(key, &request.range_end))
+    }
+
     /// Checks the request.
     fn check(self, auth: &Auth, caller: &Caller, leases: &RwLock<Leases>) -> Result<(), Error> {
         if !auth.enabled || *caller == Caller::Member {
@@ -49,7 +58,13 @@ impl Access<'_> {
         let Caller::User { name, since } = caller else {
             return Err(Error::UserEmpty);
         };
-        let user = auth.user(name).ok_or(Error::PermissionDenied)?;
+        let Some(user) = auth.user(name) else {
+            // A deleted user's tokens end, as in etcd.
+            return Err(match since {
+                0 => Error::PermissionDenied,
+                _ => Error::InvalidAuthToken,
+            });
+        };
         if *since != 0 && *since != user.since {
             return Err(Error::InvalidAuthToken);
         }
@@ -161,20 +176,15 @@ impl Check<'_> {
     /// Whether all keys of a lease may be written, or read.
     fn lease(&self, id: i64, write: bool) -> bool {
         let leases = self.leases.read();
-        leases.keys_of(id).all(|key| {
-            let key = KeyRange::One(key);
-            match write {
-                true => self.rights.may_write(key),
-                false => self.rights.may_read(key),
-            }
-        })
+        self.rights
+            .may_all(write, |from| leases.next_key_of(id, from))
     }
 
     /// Whether the keys of all leases may be read, as in etcd.
     fn all_leases(&self) -> bool {
         let leases = self.leases.read();
-        let mut keys = leases.attached_keys();
-        keys.all(|key| self.rights.may_read(KeyRange::One(key)))
+        self.rights
+            .may_all(false, |from| leases.next_attached(from))
     }
 }
 
@@ -183,7 +193,8 @@ impl ReadView {
     ///
     /// # Errors
     /// [`Error::UserEmpty`] without a user, [`Error::PermissionDenied`], and
-    /// [`Error::InvalidAuthToken`] for a token from before the user's password was changed.
+    /// [`Error::InvalidAuthToken`] for a token from before the user's password was changed, or the
+    /// user was deleted.
     pub fn authorize(&self, caller: &Caller, access: Access<'_>) -> Result<(), Error> {
         if *caller == Caller::Member || !self.auth_enabled() {
             return Ok(());

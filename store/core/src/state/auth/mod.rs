@@ -107,6 +107,11 @@ impl Auth {
         self.roles.keys()
     }
 
+    /// Whether auth was ever changed.
+    pub(super) fn was_used(&self) -> bool {
+        *self != Auth::default()
+    }
+
     /// Loads users and roles from the engine.
     pub(super) fn load(engine: &dyn Engine) -> Result<Auth, StateError> {
         let mut auth = Auth::default();

@@ -58,11 +58,31 @@ impl KeySet {
         KeySet(set)
     }
 
+    /// The last span that begins at or before that key.
+    fn span(&self, key: &[u8]) -> Option<&Span> {
+        let after = self.0.partition_point(|span| span.begin <= key);
+        after.checked_sub(1).map(|at| &self.0[at])
+    }
+
+    /// Whether the set contains all of some keys. `next` finds the first of them at or after a key,
+    /// so that the cost is that of the spans, and not that of the keys.
+    pub(super) fn contains_all<'a>(&self, next: impl Fn(&[u8]) -> Option<&'a [u8]>) -> bool {
+        let mut from: &[u8] = b"";
+        while let Some(key) = next(from) {
+            let span = self.span(key).filter(|span| span.reaches(key));
+            match span.map(|span| &span.end) {
+                None => return false,
+                Some(None) => return true,
+                Some(Some(end)) => from = end,
+            }
+        }
+        true
+    }
+
     /// Whether the set contains every key of the range. An empty range counts as its first key.
     pub(super) fn contains(&self, range: KeyRange<'_>) -> bool {
         let (KeyRange::One(key) | KeyRange::From(key) | KeyRange::Span(key, _)) = range;
-        let after = self.0.partition_point(|span| span.begin <= key);
-        let Some(span) = after.checked_sub(1).map(|at| &self.0[at]) else {
+        let Some(span) = self.span(key) else {
             return false;
         };
         match range {
@@ -120,6 +140,34 @@ mod tests {
             };
             prop_assert_eq!(set.contains(asked), expected);
         }
+    }
+
+    proptest! {
+        #[test]
+        fn keys_are_contained_if_each_is(
+            of in ranges(), some in proptest::collection::btree_set((0..14_u8, 0..3_u8), 0..6),
+        ) {
+            let of: Vec<_> = of.iter().map(|(a, b)| KeyRange::new(a, b)).collect();
+            let set = KeySet::new(of.iter().copied());
+            let some: Vec<_> = some.into_iter().map(|(a, b)| vec![a, b]).collect();
+            let next = |from: &[u8]| some.iter().map(|key| &key[..]).find(|key| from <= *key);
+            let each = some.iter().all(|key| set.contains(KeyRange::One(key)));
+            prop_assert_eq!(set.contains_all(next), each);
+        }
+    }
+
+    /// A lease of 100,000 keys must not be walked at each put that attaches one more.
+    #[test]
+    fn many_keys_of_one_span_are_found_at_once() {
+        let set = KeySet::new([KeyRange::Span(b"a", b"c"), KeyRange::From(b"x")]);
+        let calls = std::cell::Cell::new(0);
+        let all = set.contains_all(|from| {
+            calls.set(calls.get() + 1);
+            let keys: [&[u8]; 5] = [b"a1", b"a2", b"b", b"x", b"y"];
+            keys.into_iter().find(|key| from <= *key)
+        });
+        assert!(all);
+        assert_eq!(calls.get(), 2);
     }
 
     #[test]

@@ -83,6 +83,17 @@ impl Rights {
         self.is_root || self.write.contains(range)
     }
 
+    /// Whether all of some keys may be read, or written. `next` finds the first of them at or after
+    /// a key.
+    pub(super) fn may_all<'a>(
+        &self,
+        write: bool,
+        next: impl Fn(&[u8]) -> Option<&'a [u8]>,
+    ) -> bool {
+        let set = if write { &self.write } else { &self.read };
+        self.is_root || set.contains_all(next)
+    }
+
     /// Whether they include a duty.
     pub fn has(&self, duty: Duty) -> bool {
         self.is_root || self.duties.contains(&duty)

@@ -10,6 +10,7 @@ use keelson_proto::internal::command::Op;
 use super::auth_rules::*;
 use super::harness::Machine;
 use super::requests::{self, *};
+use crate::engine::{Engine, Table};
 use crate::state::auth::{Access, Caller, Duty};
 use crate::state::*;
 
@@ -144,13 +145,17 @@ fn nested_transactions_and_comparisons_are_checked() {
 #[test]
 fn an_open_range_cannot_be_watched_with_a_permission_for_its_first_key() {
     let machine = with_rights();
-    let watches = |key, end| {
-        let range = KeyRange::new(key, end);
+    let watches = |key: &str, end: &str| {
+        let request = WatchCreateRequest {
+            key: bytes(key),
+            range_end: bytes(end),
+            ..WatchCreateRequest::default()
+        };
         let view = machine.state.view();
-        view.authorize(&user(), Access::Watch(range)).is_ok()
+        view.authorize(&user(), Access::watch(&request)).is_ok()
     };
-    assert!(watches(b"a", b"") && watches(b"a", b"c"));
-    assert!(!watches(b"a", b"\0") && !watches(b"e", b"\0") && !watches(b"\0", b"\0"));
+    assert!(watches("a", "") && watches("a", "c"));
+    assert!(!watches("a", "\0") && !watches("e", "\0") && !watches("", "\0"));
 }
 
 #[test]
@@ -254,6 +259,8 @@ fn callers_without_a_user_or_with_an_old_token_are_refused() {
     };
     assert_eq!(check(Caller::Anonymous), Err(Error::UserEmpty));
     assert_eq!(check(of("absent", 0)), Err(Error::PermissionDenied));
+    // The token of a deleted user.
+    assert_eq!(check(of("absent", 7)), Err(Error::InvalidAuthToken));
     assert_eq!(check(of("u", since)), Ok(()));
     assert_eq!(check(Caller::Member), Ok(()));
     machine.auth(password("u", "new")).unwrap();
@@ -303,4 +310,46 @@ fn a_command_of_a_user_is_a_kind_of_its_own() {
         let bytes = prost::Message::encode_to_vec(&command);
         assert!(!is_understood(&bytes.into()));
     }
+}
+
+/// A release before auth would serve such a store to everyone.
+#[test]
+fn a_store_with_users_has_a_layout_that_releases_before_auth_refuse() {
+    let layout = |machine: &Machine| {
+        let row = machine.engine.get(Table::Meta, b"format");
+        row.unwrap().expect("a layout")[7]
+    };
+    let mut machine = Machine::new();
+    machine.put(put("a", "x")).unwrap();
+    machine.flush();
+    assert_eq!(layout(&machine), 1);
+    machine.auth(role_add("r")).unwrap();
+    let (rows, _) = super::snapshots::parts(machine.state.capture().unwrap(), usize::MAX);
+    let meta = rows.iter().find(|rows| rows.table == Table::Meta as u32);
+    let sent = meta.unwrap().rows.iter().find(|row| row.key == "format");
+    assert_eq!(sent.unwrap().value[7], 2);
+    machine.flush();
+    assert_eq!(layout(&machine), 2);
+    machine.restart();
+    machine.put(put("a", "y")).unwrap();
+    machine.flush();
+    assert_eq!(layout(&machine), 2);
+}
+
+/// The check of a lease must not take time for each of its keys.
+#[test]
+fn keys_within_one_permission_protect_no_lease() {
+    let mut machine = with_rights();
+    own(&mut machine, requests::grant(7, 60));
+    let leased = |key: &str| PutRequest {
+        lease: 7,
+        ..put(key, "x")
+    };
+    for key in ["b", "b1", "b2", "c", "c9"] {
+        assert!(permitted(&mut machine, Op::Put(leased(key))));
+    }
+    let times = LeaseTimeToLiveRequest { id: 7, keys: true };
+    let view = machine.state.view();
+    assert!(view.authorize(&user(), Access::LeaseTimes(&times)).is_err());
+    assert!(permitted(&mut machine, requests::revoke(7)));
 }

@@ -9,6 +9,7 @@ use prost::Message;
 
 use super::harness::{Machine, shown};
 use super::requests::*;
+use crate::state::auth::Caller;
 use crate::state::{Error, check};
 
 fn ranges(response: &TxnResponse) -> Vec<Vec<String>> {
@@ -277,11 +278,18 @@ fn a_txn_that_the_log_cannot_decode_is_refused_before_it_is_proposed() {
             let request = nested(depth, success);
             let sent = TxnRequest::decode(&request.encode_to_vec()[..]);
             assert_eq!(sent.as_ref(), Ok(&request), "gRPC takes {depth}");
-            let op = Some(Op::Txn(request.clone()));
-            let logged = Command::decode(&Command { op }.encode_to_vec()[..]);
-            match check::txn(&request, 1000) {
-                Ok(()) => assert!(logged.is_ok(), "{depth}: accepted and not understood"),
-                Err(error) => assert_eq!(error, Error::TooManyOps),
+            let op = Op::Txn(request.clone());
+            let alice = Caller::User {
+                name: "alice".to_owned(),
+                since: 1,
+            };
+            for op in [op.clone(), alice.signed(op)] {
+                let op = Some(op);
+                let logged = Command::decode(&Command { op }.encode_to_vec()[..]);
+                match check::txn(&request, 1000) {
+                    Ok(()) => assert!(logged.is_ok(), "{depth}: accepted and not understood"),
+                    Err(error) => assert_eq!(error, Error::TooManyOps),
+                }
             }
         }
         assert_eq!(

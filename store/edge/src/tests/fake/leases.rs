@@ -2,11 +2,13 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use keelson_core::state::auth::Access;
 use keelson_proto::etcdserverpb::*;
 
 use super::Fake;
 use super::header::full;
 use crate::Error;
+use crate::backend::Backend;
 
 /// The next id that a member chooses.
 static NEXT_ID: AtomicI64 = AtomicI64::new(1 << 32);
@@ -47,11 +49,12 @@ impl Fake {
         }
     }
 
-    pub(super) fn all_leases(&self) -> LeaseLeasesResponse {
+    pub(super) fn all_leases(&self) -> Result<LeaseLeasesResponse, Error> {
+        self.authorize(Access::Leases)?;
         let leases = self.0.view.leases().into_iter();
-        LeaseLeasesResponse {
+        Ok(LeaseLeasesResponse {
             header: full(None),
             leases: leases.map(|lease| LeaseStatus { id: lease.id }).collect(),
-        }
+        })
     }
 }

@@ -64,8 +64,9 @@ async fn authenticated<B: TreeBackend>(inner: &Api<B>, headers: &HeaderMap) -> O
     let (name, password) = basic(authorization(headers))?;
     let user = records::user(&inner.backend, &name).ok()?;
     let passwords = &inner.auth.passwords;
+    // With too many waiting the client is refused as with a wrong password, and may try again.
     let is_valid = passwords.check(&user.password, &password).await;
-    is_valid.then_some(user)
+    is_valid.unwrap_or(false).then_some(user)
 }
 
 fn authorization(headers: &HeaderMap) -> &[u8] {

@@ -10,7 +10,6 @@ use keelson_proto::internal::tree_request::Op;
 
 use super::model::{ROOT, Role, User};
 use super::{AuthError, INVALID_JSON, bad_request, check_query, read_body, records};
-use crate::Error;
 use crate::v2::backend::TreeBackend;
 use crate::v2::{Api, BoxError, json};
 
@@ -151,8 +150,7 @@ async fn delete<B: TreeBackend>(inner: &Api<B>, name: &str) -> Result<Response, 
 }
 
 async fn hashed<B>(inner: &Api<B>, password: &str) -> Result<String, AuthError> {
-    let hash = inner.auth.passwords.hash(password).await;
-    hash.ok_or_else(|| Error::Internal("the password cannot be hashed".to_owned()).into())
+    Ok(inner.auth.passwords.hash(password).await?)
 }
 
 /// Writes a user with its complete roles.

@@ -57,7 +57,7 @@ impl<B: Backend> AuthService<B> {
 
     /// The bcrypt hash of a new password. Only for callers that may use it: hashing takes long.
     async fn hashed(&self, backend: &B, password: &str, given: &str) -> Result<String, Error> {
-        backend.authorize(Access::Root)?;
+        backend.authorize_now(Access::Root).await?;
         if !given.is_empty() {
             let hash = BASE64.decode(given).ok().map(String::from_utf8);
             return match hash {
@@ -71,8 +71,7 @@ impl<B: Backend> AuthService<B> {
             let text = "bcrypt: password length exceeds 72 bytes";
             return Err(Error::Internal(text.to_owned()));
         }
-        let hash = self.passwords.hash(password).await;
-        hash.ok_or_else(|| Error::Internal("bcrypt failed".to_owned()))
+        self.passwords.hash(password).await
     }
 
     /// Checks a password and issues a token.
@@ -88,7 +87,7 @@ impl<B: Backend> AuthService<B> {
         let user = auth.user(&request.name).ok_or_else(refused)?;
         let hash = user.password.as_ref().ok_or_else(refused)?;
         let hash = std::str::from_utf8(hash).map_err(|_| refused())?;
-        if !self.passwords.check(hash, &request.password).await {
+        if !self.passwords.check(hash, &request.password).await? {
             return Err(refused());
         }
         let claims = Claims {
