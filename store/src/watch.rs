@@ -106,6 +106,7 @@ impl Store {
 
     /// A stream of watchers. `wake` is called when it may have a message after it had none.
     pub(crate) fn watch_stream(&self, wake: impl Fn() + Send + Sync + 'static) -> WatchStream {
-        self.inner.watches.hub.stream(wake)
+        let caller = Arc::clone(&self.caller);
+        self.inner.watches.hub.stream(caller, wake)
     }
 }

@@ -155,10 +155,7 @@ async fn no_service_answers_a_caller_without_a_user() -> anyhow::Result<()> {
             key: key(),
             ..Default::default()
         }),
-        kv.put(PutRequest {
-            key: key(),
-            ..Default::default()
-        }),
+        kv.put(put("a")),
         kv.delete_range(DeleteRangeRequest {
             key: key(),
             ..Default::default()
@@ -371,17 +368,15 @@ async fn a_user_that_finds_no_room_does_not_need_the_right_to_raise_alarms() -> 
         name: name.into(),
         ..Default::default()
     };
-    store
-        .auth_change(change(Op::UserAdd(added("root"))))
-        .await?;
+    for name in ["root", "operator"] {
+        let op = Op::UserAdd(added(name));
+        store.auth_change(change(op)).await?;
+    }
     let grant = AuthUserGrantRoleRequest {
         user: "root".into(),
         role: "root".into(),
     };
     store.auth_change(change(Op::UserGrantRole(grant))).await?;
-    store
-        .auth_change(change(Op::UserAdd(added("operator"))))
-        .await?;
     let enable = keelson_proto::internal::AuthEnable { secret: "s".into() };
     store.auth_change(change(Op::Enable(enable))).await?;
     // Before the room is looked at: a user without rights raises no alarm.

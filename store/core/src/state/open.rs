@@ -87,6 +87,8 @@ impl StateMachine {
         shared.compacted.store(marks.compacted, Ordering::SeqCst);
         shared.swept.store(marks.swept, Ordering::SeqCst);
         shared.applied.store(marks.applied.index, Ordering::SeqCst);
+        let changed = &shared.auth_changed;
+        changed.store(marks.applied.index, Ordering::SeqCst);
         let memtables = Memtables::default();
         *shared.memtables.write() = memtables.clone();
         let registry = Arc::clone(&shared.registry.read());

@@ -59,6 +59,9 @@ pub(super) struct Shared {
     /// The compaction whose rows are deleted from the engine.
     pub(super) swept: AtomicI64,
     pub(super) applied: AtomicU64,
+    /// The index of the last entry that changed users, roles or permissions, or that of the opened
+    /// state. Written after `auth`, and before any later revision.
+    pub(super) auth_changed: AtomicU64,
     /// The number of readers that need the rows of old revisions.
     holds: AtomicUsize,
     /// The size of the engine after its last write: querying it for every put would be expensive.
@@ -90,6 +93,7 @@ impl Shared {
             compacted: AtomicI64::new(-1),
             swept: AtomicI64::new(-1),
             applied: AtomicU64::new(0),
+            auth_changed: AtomicU64::new(0),
             holds: AtomicUsize::new(0),
             engine_bytes,
         }

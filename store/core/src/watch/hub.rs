@@ -1,13 +1,16 @@
 //! The hub: follows the rows and delivers each revision to the streams that it concerns.
 
+mod registration;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use super::mailbox::{Delivery, Mailbox, MailboxLimits, Mailboxes};
-use super::{RangeIndex, RevisionEvents, WatchRange, WatchStream};
+use super::{RangeIndex, RevisionEvents, WatchStream};
+use crate::state::auth::Caller;
 use crate::state::{Error, EventBudget, EventSpan, ReadView};
 
 /// The maximum size of one step of the fan-out, in bytes.
@@ -130,6 +133,8 @@ pub struct WatchHub {
     ranges: AtomicUsize,
     /// The revision up to which everything is delivered.
     delivered: AtomicI64,
+    /// The change of rights of which the streams were told.
+    auth_changed: AtomicU64,
     mailboxes: Arc<Mailboxes>,
     limits: WatchLimits,
 }
@@ -143,6 +148,7 @@ impl WatchHub {
     /// The same, with other limits.
     pub fn with_limits(view: ReadView, limits: WatchLimits) -> Arc<WatchHub> {
         let next = view.revision() + 1;
+        let auth_changed = view.auth_changed();
         Arc::new(WatchHub {
             view: RwLock::new(CurrentView { view, number: 0 }),
             fan_out: Mutex::new(FanOut {
@@ -159,6 +165,7 @@ impl WatchHub {
             }),
             ranges: AtomicUsize::new(0),
             delivered: AtomicI64::new(next - 1),
+            auth_changed: AtomicU64::new(auth_changed),
             mailboxes: Arc::new(Mailboxes::new(limits.mailboxes)),
             limits,
         })
@@ -177,9 +184,18 @@ impl WatchHub {
         self.view.read().view.clone()
     }
 
-    /// A new stream. `wake` is called when [`WatchStream::next`] may have something after it had
-    /// nothing; it must return at once.
-    pub fn stream(self: &Arc<WatchHub>, wake: impl Fn() + Send + Sync + 'static) -> WatchStream {
+    /// The change of rights that the current view has.
+    pub(super) fn auth_changed(&self) -> u64 {
+        self.view.read().view.auth_changed()
+    }
+
+    /// A new stream of that caller. `wake` is called when [`WatchStream::next`] may have something
+    /// after it had nothing; it must return at once.
+    pub fn stream(
+        self: &Arc<WatchHub>,
+        caller: Arc<Caller>,
+        wake: impl Fn() + Send + Sync + 'static,
+    ) -> WatchStream {
         let mailbox = Mailbox::new(Arc::clone(&self.mailboxes), Box::new(wake));
         let mailbox = Arc::new(mailbox);
         let mut fan_out = self.fan_out.lock();
@@ -187,13 +203,18 @@ impl WatchHub {
         let id = fan_out.last_stream;
         fan_out.streams.insert(id, Arc::clone(&mailbox));
         drop(fan_out);
-        WatchStream::new(Arc::clone(self), id, mailbox)
+        WatchStream::new(Arc::clone(self), caller, id, mailbox)
     }
 
-    /// Whether there are watchers and revisions to deliver: [`WatchHub::fan_out`] must be called.
+    /// Whether there are watchers, and revisions to deliver or a change of rights to tell:
+    /// [`WatchHub::fan_out`] must be called.
     pub fn is_behind(&self) -> bool {
-        self.ranges.load(Ordering::SeqCst) != 0
-            && self.delivered.load(Ordering::SeqCst) < self.view.read().view.revision()
+        if self.ranges.load(Ordering::SeqCst) == 0 {
+            return false;
+        }
+        let view = &self.view.read().view;
+        self.delivered.load(Ordering::SeqCst) < view.revision()
+            || self.auth_changed.load(Ordering::SeqCst) != view.auth_changed()
     }
 
     /// Whether rows up to a revision may be deleted: all watchers that need them now either have
@@ -233,6 +254,11 @@ impl WatchHub {
             (current.view.clone(), current.number)
         };
         let upto = view.revision();
+        let changed = view.auth_changed();
+        if self.auth_changed.swap(changed, Ordering::SeqCst) != changed {
+            // Each looks for watchers whose caller has lost its right.
+            fan_out.streams.values().for_each(|mailbox| mailbox.wake());
+        }
         if fan_out.view_number != number {
             fan_out.view_number = number;
             if fan_out.next < view.compact_revision() {
@@ -267,63 +293,6 @@ impl WatchHub {
         let waiting = std::mem::take(&mut fan_out.waiting);
         drop(fan_out);
         waiting.iter().for_each(|mailbox| mailbox.wake());
-    }
-
-    /// Registers a range of a stream. Revisions after the current one are delivered to it.
-    pub(super) fn register(
-        &self,
-        stream: u64,
-        mailbox: &Arc<Mailbox>,
-        range: &WatchRange,
-        number: usize,
-    ) {
-        let mut fan_out = self.fan_out.lock();
-        if fan_out.ranges == 0 {
-            self.begin(&mut fan_out);
-        }
-        fan_out.ranges += 1;
-        let subscriber = (Arc::clone(mailbox), number);
-        match fan_out.index.get_mut(range) {
-            Some(subscribers) => drop(subscribers.insert(stream, subscriber)),
-            None => {
-                let subscribers = Subscribers::from([(stream, subscriber)]);
-                fan_out.index.insert(range, subscribers);
-            }
-        }
-        self.ranges.store(fan_out.ranges, Ordering::SeqCst);
-    }
-
-    /// Begins to follow the rows, at the first range.
-    fn begin(&self, fan_out: &mut FanOut) {
-        let current = self.view.read();
-        let revision = current.view.revision();
-        fan_out.view_number = current.number;
-        fan_out.next = revision + 1;
-        fan_out.forget_recent(revision + 1);
-        self.delivered.store(revision, Ordering::SeqCst);
-    }
-
-    pub(super) fn unregister(&self, stream: u64, range: &WatchRange) {
-        let mut fan_out = self.fan_out.lock();
-        let Some(subscribers) = fan_out.index.get_mut(range) else {
-            return;
-        };
-        if subscribers.remove(&stream).is_none() {
-            return;
-        }
-        if subscribers.is_empty() {
-            fan_out.index.remove(range);
-        }
-        fan_out.ranges -= 1;
-        if fan_out.ranges == 0 {
-            let next = fan_out.next;
-            fan_out.forget_recent(next);
-        }
-        self.ranges.store(fan_out.ranges, Ordering::SeqCst);
-    }
-
-    pub(super) fn close(&self, stream: u64) {
-        self.fan_out.lock().streams.remove(&stream);
     }
 
     /// The rows of one step of a watcher that reads the history.

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use keelson_proto::etcdserverpb::{ResponseHeader, WatchResponse};
 use keelson_proto::mvccpb::Event;
 
-use super::{RevisionEvents, WatchEvent};
+use super::{RevisionEvents, WatchEvent, denial};
+use crate::state::Error;
 
 /// The watch id of messages that concern no watcher, or the whole stream; etcd's `InvalidWatchID`.
 pub(super) const NO_WATCH: i64 = -1;
@@ -31,6 +32,8 @@ pub enum WatchContent {
     Refused(&'static str),
     /// The client has cancelled the watch.
     Cancelled,
+    /// The caller has lost the right to the watcher's range, by a change of rights.
+    Denied(Error),
     /// The events that the watcher needs have been compacted, up to this revision.
     Compacted(i64),
     /// Every event up to the header's revision has been sent.
@@ -90,6 +93,10 @@ impl WatchMessage {
                 response.cancel_reason = (*reason).into();
             }
             WatchContent::Cancelled => response.canceled = true,
+            WatchContent::Denied(error) => {
+                response.canceled = true;
+                response.cancel_reason = denial(error).into();
+            }
             WatchContent::Compacted(revision) => {
                 response.canceled = true;
                 response.compact_revision = *revision;

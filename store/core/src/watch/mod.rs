@@ -20,6 +20,10 @@
 //! The cursor makes every hand-over exact: a revision below it is never sent again, and a watcher
 //! leaves the history only at a revision from which the hub delivers all.
 //!
+//! A stream has a **caller**. A watcher is checked when it is created, and again after each change
+//! of rights (`rights.rs`): an event is sent only to a caller that had the right to it when the
+//! event was applied.
+//!
 //! Guarantees, as in etcd: ordered, unique, reliable, atomic, resumable, bookmarkable. A progress
 //! message names a revision only after every event up to it has left the stream.
 
@@ -28,8 +32,10 @@ mod encode;
 mod hub;
 mod mailbox;
 mod message;
+mod progress;
 mod range_index;
 mod revision;
+mod rights;
 mod sending;
 mod stream;
 
@@ -40,4 +46,5 @@ pub use mailbox::MailboxLimits;
 pub use message::{SentEvent, WatchContent, WatchMessage};
 pub use range_index::{RangeEnd, RangeIndex, WatchRange};
 pub use revision::{RevisionEvents, WatchEvent};
+pub use rights::denial;
 pub use stream::WatchStream;

@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use crate::state::KeyRange;
+
 /// The upper bound of a range.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RangeEnd {
@@ -50,6 +52,15 @@ impl WatchRange {
             [0] => Some(WatchRange::Span(key, RangeEnd::Open)),
             end => (key[..] < *end)
                 .then(|| WatchRange::Span(key, RangeEnd::Until(Bytes::copy_from_slice(end)))),
+        }
+    }
+
+    /// The same as the fields of a request mean.
+    pub fn keys(&self) -> KeyRange<'_> {
+        match self {
+            WatchRange::Key(key) => KeyRange::One(key),
+            WatchRange::Span(from, RangeEnd::Open) => KeyRange::From(from),
+            WatchRange::Span(from, RangeEnd::Until(end)) => KeyRange::Span(from, end),
         }
     }
 

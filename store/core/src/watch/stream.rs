@@ -9,8 +9,9 @@ use slab::Slab;
 
 use super::mailbox::{Delivery, Mail, Mailbox};
 use super::message::{NO_WATCH, WatchContent, WatchMessage};
-use super::{RangeIndex, WatchHub, WatchRange};
+use super::{RangeIndex, WatchHub, WatchRange, denial};
 use crate::state::Error;
+use crate::state::auth::{Access, Caller};
 
 /// The maximum number of watchers of a stream.
 const WATCHERS_MAX: usize = 200_000;
@@ -37,7 +38,7 @@ pub(super) struct StreamWatcher {
     pub(super) puts: bool,
     pub(super) deletes: bool,
     pub(super) previous: bool,
-    notify: bool,
+    pub(super) notify: bool,
     pub(super) may_fragment: bool,
     /// No events since the last periodic progress.
     pub(super) is_quiet: bool,
@@ -59,8 +60,12 @@ pub(super) struct Sending {
 /// A stream. It ends when it is dropped.
 pub struct WatchStream {
     pub(super) hub: Arc<WatchHub>,
+    /// Whose watchers they are.
+    pub(super) caller: Arc<Caller>,
+    /// The change of rights after which they were checked.
+    pub(super) checked_at: u64,
     id: u64,
-    mailbox: Arc<Mailbox>,
+    pub(super) mailbox: Arc<Mailbox>,
     pub(super) watchers: Slab<StreamWatcher>,
     by_id: BTreeMap<i64, usize>,
     pub(super) ranges: Slab<StreamRange>,
@@ -76,7 +81,7 @@ pub struct WatchStream {
     pub(super) ready: VecDeque<WatchMessage>,
     pub(super) sending: Option<Sending>,
     /// A progress request, and the revision that its answer must have at least.
-    progress: Option<i64>,
+    pub(super) progress: Option<i64>,
     /// The next read is of the history, if a watcher is behind.
     history_next: bool,
     /// Watchers that are behind may read the history.
@@ -86,8 +91,15 @@ pub struct WatchStream {
 }
 
 impl WatchStream {
-    pub(super) fn new(hub: Arc<WatchHub>, id: u64, mailbox: Arc<Mailbox>) -> WatchStream {
+    pub(super) fn new(
+        hub: Arc<WatchHub>,
+        caller: Arc<Caller>,
+        id: u64,
+        mailbox: Arc<Mailbox>,
+    ) -> WatchStream {
         WatchStream {
+            caller,
+            checked_at: hub.auth_changed(),
             hub,
             id,
             mailbox,
@@ -134,8 +146,12 @@ impl WatchStream {
         self.watchers.iter().any(|(_, watcher)| watcher.notify)
     }
 
-    /// Creates a watcher. The answer is a message.
+    /// Creates a watcher, if the caller may have it. The answer is a message.
     pub fn create(&mut self, request: WatchCreateRequest) {
+        let view = self.hub.view();
+        if let Err(error) = view.authorize(&self.caller, Access::watch(&request)) {
+            return self.refuse(denial(&error));
+        }
         match self.check(&request) {
             Ok((id, range)) => self.begin(id, range, &request),
             Err(reason) => self.refuse(reason),
@@ -240,7 +256,7 @@ impl WatchStream {
         }
     }
 
-    fn remove(&mut self, slot: usize) {
+    pub(super) fn remove(&mut self, slot: usize) {
         let watcher = self.watchers.remove(slot);
         self.by_id.remove(&watcher.id);
         self.behind.remove(&slot);
@@ -266,35 +282,6 @@ impl WatchStream {
         });
     }
 
-    /// Requests a message that states how far all watchers are. It is sent once all of them have
-    /// been sent everything up to the present revision; without watchers it is not sent.
-    pub fn request_progress(&mut self) {
-        if !self.is_empty() {
-            self.progress = Some(self.hub.view().revision());
-        }
-    }
-
-    /// The time for periodic progress has come. Watchers that had events since, or that are behind,
-    /// get none.
-    pub fn notify_progress(&mut self) {
-        let is_idle = self.ready.is_empty() && self.sending.is_none();
-        let hub = &self.hub;
-        let delivered = self.mailbox.when_empty(|| hub.delivered());
-        let delivered = delivered.filter(|_| is_idle);
-        for (_, watcher) in &mut self.watchers {
-            let quiet = std::mem::replace(&mut watcher.is_quiet, true);
-            let due = watcher.notify && quiet && !watcher.is_behind;
-            if let Some(revision) = delivered.filter(|revision| due && watcher.next <= revision + 1)
-            {
-                self.ready.push_back(WatchMessage {
-                    watch_id: watcher.id,
-                    revision,
-                    content: WatchContent::Progress,
-                });
-            }
-        }
-    }
-
     /// The next message; `None` if there is none now. The stream is woken when there may be one. It
     /// is woken at once where watchers read a long part of the history that has nothing for them,
     /// so that one call takes little time.
@@ -306,6 +293,20 @@ impl WatchStream {
         reason = "it can fail, and go on after `None`"
     )]
     pub fn next(&mut self) -> Result<Option<WatchMessage>, Error> {
+        loop {
+            let message = self.find_next()?;
+            // After it was found: a change of rights before its events is seen here.
+            if !self.rights_moved() {
+                return Ok(message);
+            }
+            if let Some(message) = message {
+                self.ready.push_front(message);
+            }
+            self.check_rights();
+        }
+    }
+
+    fn find_next(&mut self) -> Result<Option<WatchMessage>, Error> {
         let mut steps = 0;
         loop {
             if let Some(message) = self.ready.pop_front() {
@@ -349,38 +350,6 @@ impl WatchStream {
             }
         }
     }
-
-    /// Answers a progress request, if all watchers have been sent everything up to a revision.
-    /// Returns whether it is answered.
-    fn answer_progress(&mut self) -> bool {
-        let Some(least) = self.progress else {
-            return false;
-        };
-        let hub = &self.hub;
-        let delivered = self.mailbox.when_empty(|| hub.delivered());
-        let Some(revision) = delivered else {
-            return true;
-        };
-        let mut watchers = self.watchers.iter();
-        // A watcher of a future revision: its client must not resume before that (etcd#20221).
-        let all = watchers.all(|(_, watcher)| watcher.next <= revision + 1);
-        if revision < least || !all {
-            self.hub.wake_at_next(&self.mailbox);
-            // A revision may have been delivered in between.
-            return hub_moved(&self.hub, revision);
-        }
-        self.progress = None;
-        self.ready.push_back(WatchMessage {
-            watch_id: NO_WATCH,
-            revision,
-            content: WatchContent::Progress,
-        });
-        true
-    }
-}
-
-fn hub_moved(hub: &WatchHub, since: i64) -> bool {
-    hub.delivered() != since
 }
 
 impl Drop for WatchStream {

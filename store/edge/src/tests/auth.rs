@@ -7,6 +7,7 @@ use keelson_proto::etcdserverpb::auth_client::AuthClient;
 use keelson_proto::etcdserverpb::watch_client::WatchClient;
 use keelson_proto::etcdserverpb::watch_request::RequestUnion;
 use keelson_proto::etcdserverpb::*;
+use tokio_stream::StreamExt as _;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
@@ -224,4 +225,32 @@ async fn watchers_are_refused_one_by_one() {
         let answer = answers.message().await.expect("no end").expect("an answer");
         assert_eq!(answer.cancel_reason, reason);
     }
+}
+
+#[tokio::test]
+async fn a_watch_ends_when_its_user_loses_the_right_to_it() {
+    let (port, mut auth, alice, root) = enabled().await;
+    let mut watches = WatchClient::new(channel(&port).await);
+    let create = WatchRequest {
+        request_union: Some(RequestUnion::CreateRequest(WatchCreateRequest {
+            key: "a".into(),
+            ..Default::default()
+        })),
+    };
+    let sent = tokio_stream::iter([create]).chain(tokio_stream::pending());
+    let watch = watches.watch(with_token(&alice, sent)).await;
+    let mut answers = watch.expect("a stream").into_inner();
+    let created = answers.message().await.expect("no end").expect("an answer");
+    assert!(created.created && !created.canceled);
+    let revoke = AuthUserRevokeRoleRequest {
+        name: "alice".into(),
+        role: "r".into(),
+    };
+    let revoked = auth.user_revoke_role(with_token(&root, revoke)).await;
+    revoked.expect("root");
+    let ended = answers.message().await.expect("no end").expect("an answer");
+    assert!(ended.canceled && !ended.created);
+    assert_eq!(ended.watch_id, created.watch_id);
+    let reason = "rpc error: code = PermissionDenied desc = etcdserver: permission denied";
+    assert_eq!(ended.cancel_reason, reason);
 }

@@ -180,7 +180,7 @@ impl Backend for Fake {
     }
 
     fn watch(&self, wake: impl Fn() + Send + Sync + 'static) -> WatchStream {
-        self.0.watches.stream(wake)
+        self.0.watches.stream(Arc::new(self.1.clone()), wake)
     }
 
     fn watch_progress_interval(&self) -> Duration {

@@ -95,6 +95,7 @@ impl Changes {
                 }
                 WatchContent::Compacted(_) => return Ok(Change::Compacted),
                 WatchContent::Refused(reason) => return Err(Error::Internal(reason.to_owned())),
+                WatchContent::Denied(error) => return Err(error.into()),
                 WatchContent::Created | WatchContent::Cancelled | WatchContent::Progress => {}
             }
         }

@@ -23,8 +23,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Request, Response};
 use hyper::body::Frame;
 use keelson_core::state::Error as StateError;
-use keelson_core::state::auth::Access;
-use keelson_core::watch::{FrameBuffer, HeaderFields, WatchStream};
+use keelson_core::watch::{FrameBuffer, HeaderFields, WatchStream, denial};
 use keelson_port::Drain;
 use keelson_proto::etcdserverpb::WatchRequest;
 use keelson_proto::etcdserverpb::watch_request::RequestUnion;
@@ -44,13 +43,6 @@ const BATCH_BYTES: usize = 32 << 10;
 
 /// The shortest interval of periodic progress, as in etcd.
 const PROGRESS_MIN: Duration = Duration::from_millis(100);
-
-/// etcd's reasons for which a watcher is not created, as Go prints these errors.
-const USER_EMPTY: &str = "rpc error: code = InvalidArgument desc = etcdserver: user name is empty";
-const INVALID_AUTH_TOKEN: &str =
-    "rpc error: code = Unauthenticated desc = etcdserver: invalid auth token";
-const PERMISSION_DENIED: &str =
-    "rpc error: code = PermissionDenied desc = etcdserver: permission denied";
 
 /// Answers a call of `/etcdserverpb.Watch/Watch`.
 pub(super) fn call<B: Backend, R: RequestBody>(
@@ -72,14 +64,18 @@ pub(super) fn call<B: Backend, R: RequestBody>(
     let body = WatchBody {
         header: HeaderFields::new(backend.header()),
         requests: Some(Box::pin(requests)),
-        watchers: Watchers::new(&backend, message_bytes_max, move || woken.wake()),
+        watchers: Watchers::new(
+            caller.as_ref().unwrap_or(&backend),
+            message_bytes_max,
+            move || woken.wake(),
+        ),
         history: HistoryShare::new(unread),
         waker,
         buffer: FrameBuffer::default(),
         frames: VecDeque::new(),
         drained: Box::pin(async move { drain.begun().await }),
         end: None,
-        caller,
+        refused: caller.err(),
         backend,
     };
     let mut response = Response::new(Body::new(body));
@@ -177,8 +173,8 @@ type Requests = Pin<Box<Streaming<WatchRequest>>>;
 struct WatchBody<B> {
     /// Of no user.
     backend: B,
-    /// The client's; an error, if its token is not valid.
-    caller: Result<B, Error>,
+    /// Why the client's token is not valid.
+    refused: Option<Error>,
     header: HeaderFields,
     /// `None` once the client has sent its last request. As in etcd the watches go on.
     requests: Option<Requests>,
@@ -217,19 +213,19 @@ impl<B: Backend> WatchBody<B> {
         }
     }
 
-    /// Why the caller may not create the watcher. As in etcd this is an answer: the call goes on.
+    /// Why a client without a valid token may not create the watcher. As in etcd this is an answer:
+    /// the call goes on.
     fn refusal(&self, request: &WatchRequest) -> Option<&'static str> {
-        let Some(RequestUnion::CreateRequest(create)) = &request.request_union else {
+        let Some(RequestUnion::CreateRequest(_)) = &request.request_union else {
             return None;
         };
-        let refused = match &self.caller {
-            Ok(backend) => backend.authorize(Access::watch(create)).err()?,
-            Err(error) => error.clone(),
-        };
-        Some(match refused {
-            Error::State(StateError::UserEmpty) => USER_EMPTY,
-            Error::State(StateError::InvalidAuthToken) => INVALID_AUTH_TOKEN,
-            _ => PERMISSION_DENIED,
+        let refused = self
+            .refused
+            .as_ref()
+            .filter(|_| self.backend.auth_enabled());
+        Some(match refused? {
+            Error::State(error) => denial(error),
+            _ => denial(&StateError::PermissionDenied),
         })
     }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use keelson_core::MemberId;
 use keelson_core::lock::{self, Place, Turn};
 use keelson_core::node::Input;
+use keelson_core::state::auth::Caller;
 use keelson_core::state::{self, Response};
 use keelson_core::watch::{WatchContent, WatchStream};
 use keelson_proto::etcdserverpb::{TxnRequest, WatchCreateRequest};
@@ -311,7 +312,7 @@ impl World {
         let woken = Arc::new(AtomicBool::new(true));
         let flag = Arc::clone(&woken);
         let wake = move || flag.store(true, Ordering::Relaxed);
-        let mut stream = life.watches.hub.stream(wake);
+        let mut stream = life.watches.hub.stream(Arc::new(Caller::Member), wake);
         for watch in watches {
             stream.create(watch);
         }
@@ -351,6 +352,7 @@ impl World {
                 None => return Ok(()),
                 Some(WatchContent::Events { .. } | WatchContent::Compacted(_)) => break,
                 Some(WatchContent::Refused(why)) => return Err(format!("locks: {why}")),
+                Some(WatchContent::Denied(error)) => return Err(format!("locks: {error}")),
                 Some(_) => {}
             }
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use keelson_core::MemberId;
+use keelson_core::state::auth::Caller;
 use keelson_core::watch::WatchStream;
 use keelson_proto::etcdserverpb::{ResponseHeader, WatchResponse};
 
@@ -127,7 +128,7 @@ impl World {
         let woken = Arc::new(AtomicBool::new(true));
         let flag = Arc::clone(&woken);
         let wake = move || flag.store(true, Ordering::Relaxed);
-        let mut stream = life.watches.hub.stream(wake);
+        let mut stream = life.watches.hub.stream(Arc::new(Caller::Member), wake);
         stream.set_fragment_bytes(FRAGMENT_BYTES);
         let client = &mut self.watches.streams[number];
         for mut watch in std::mem::take(&mut client.lost) {

@@ -2,6 +2,7 @@
 //! the checks are etcd's (`server/auth/store.go`).
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use keelson_proto::authpb::Permission;
@@ -67,6 +68,7 @@ impl StateMachine {
         let key = Bytes::from_static(META);
         self.changed.insert((Table::Auth, key), meta);
         *self.shared.auth.write() = Arc::new(auth);
+        self.shared.auth_changed.store(index.0, Ordering::SeqCst);
         let header = header(self.shared.revision());
         Ok(Response::Auth(header.unwrap_or_default()))
     }

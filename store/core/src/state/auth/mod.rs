@@ -12,6 +12,7 @@ mod rights;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use keelson_proto::authpb;
@@ -218,6 +219,12 @@ impl ReadView {
     /// Users, roles and permissions.
     pub fn auth(&self) -> Arc<Auth> {
         Arc::clone(&self.shared.auth.read())
+    }
+
+    /// A number that moves with every change of users, roles and permissions, and with a snapshot.
+    /// Who sees an event sees the number of every change before it.
+    pub fn auth_changed(&self) -> u64 {
+        self.shared.auth_changed.load(Ordering::SeqCst)
     }
 
     /// Whether requests are checked.

@@ -79,7 +79,7 @@ pub(super) fn permit(role: &str, kind: Type, key: &str, end: &str) -> AuthOp {
     })
 }
 
-fn revoke(role: &str, key: &str, end: &str) -> AuthOp {
+pub(super) fn revoke(role: &str, key: &str, end: &str) -> AuthOp {
     AuthOp::RoleRevokePermission(AuthRoleRevokePermissionRequest {
         role: role.into(),
         key: bytes(key),

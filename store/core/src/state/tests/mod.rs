@@ -21,6 +21,7 @@ mod tree_model_test;
 mod txns;
 mod watch_history;
 mod watch_regressions;
+mod watch_rights;
 mod watches;
 mod watches_model;
 mod watches_steps;

@@ -9,6 +9,7 @@ use super::requests::{op_delete, op_put, txn};
 use super::watches_model::Model;
 use super::watches_steps::{Step, step};
 use crate::engine::MemoryEngine;
+use crate::state::auth::Caller;
 use crate::state::*;
 use crate::watch::{FrameBuffer, MailboxLimits, WatchContent, WatchHub, WatchLimits, WatchStream};
 use keelson_proto::etcdserverpb::*;
@@ -37,7 +38,9 @@ impl Run {
         let hub = WatchHub::with_limits(machine.state.view(), limits);
         let woken = Arc::new(AtomicBool::new(true));
         let flag = Arc::clone(&woken);
-        let mut stream = hub.stream(move || flag.store(true, Ordering::Relaxed));
+        let mut stream = hub.stream(Arc::new(Caller::Member), move || {
+            flag.store(true, Ordering::Relaxed);
+        });
         stream.set_fragment_bytes(700);
         Run {
             machine,
