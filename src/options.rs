@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use keelson_store::Config;
 use keelson_store::config::{
-    InitialClusterState, QUOTA_BYTES_DEFAULT, StorageEngine, Url, check_bindable,
+    InitialClusterState, PeerTlsFiles, QUOTA_BYTES_DEFAULT, StorageEngine, Url, check_bindable,
 };
 use keelson_store::edge::Access;
 
@@ -21,7 +21,7 @@ pub(crate) use self::error::OptionsError;
 pub(crate) use self::host::{Bootstrap, ClusterList, HostOptions, ProxyTimes};
 use crate::flags::{self, Effect, Values, parse_cluster};
 use crate::logging::LogOptions;
-use crate::options_tls::{self, Upstream};
+use crate::options_tls::{self, SelfSigned, Upstream};
 
 /// All that `src/` needs to start a member.
 #[derive(Debug)]
@@ -30,6 +30,8 @@ pub(crate) struct MemberOptions {
     pub(crate) config: Config,
     /// The client listeners; `src/` binds them, not the store.
     pub(crate) listeners: ClientListeners,
+    /// The certificate of the peer port that is to be made first.
+    pub(crate) self_signed: Option<SelfSigned>,
     /// Warnings to log once the log is open.
     pub(crate) warnings: Vec<String>,
 }
@@ -56,10 +58,11 @@ pub(crate) struct ProxyOptions {
 impl ProxyOptions {
     /// Checks and converts the values.
     pub(crate) fn from_values(values: &Values) -> Result<ProxyOptions, OptionsError> {
-        refuse_unsupported(values, &options_tls::OF_PEERS)?;
+        refuse_unsupported(values)?;
         let urls = Addresses::from_values(values)?;
         check_bindable(&urls.listen_client)?;
         let mut warnings = without_effect(values);
+        warnings.extend(options_tls::unserved_suites(values));
         Ok(ProxyOptions {
             data_dir: data_dir(values),
             listeners: ClientListeners::from_values(values, &urls.listen_client, &mut warnings)?,
@@ -75,17 +78,20 @@ impl ProxyOptions {
 impl MemberOptions {
     /// Checks and converts the values.
     pub(crate) fn from_values(values: &Values) -> Result<MemberOptions, OptionsError> {
-        refuse_unsupported(values, &[])?;
+        refuse_unsupported(values)?;
         let mode = values.text("auto-compaction-mode");
         if !matches!(mode, "periodic" | "revision") {
             return Err(OptionsError::CompactionMode(mode.to_owned()));
         }
         let urls = Addresses::from_values(values)?;
-        refuse_secure(&urls.listen_peer, "listen-peer-urls")?;
-        refuse_secure(&urls.advertise_peer, "initial-advertise-peer-urls")?;
         check_bindable(&urls.listen_client)?;
         let mut warnings = without_effect(values);
-        let config = config(values, &urls)?;
+        warnings.extend(options_tls::open_to_all(&urls.listen_peer));
+        warnings.extend(options_tls::unserved_suites(values));
+        let (peer_tls, self_signed) =
+            options_tls::peer_tls(values, &urls.listen_peer, &mut warnings)?;
+        let mut config = config(values, &urls)?;
+        config.peer_tls = peer_tls;
         config.validate()?;
         if urls.advertise_client_missing && !may_be_proxy(values) {
             return Err(OptionsError::AdvertiseMissing);
@@ -99,6 +105,7 @@ impl MemberOptions {
         Ok(MemberOptions {
             config,
             listeners: ClientListeners::from_values(values, &urls.listen_client, &mut warnings)?,
+            self_signed,
             warnings,
         })
     }
@@ -112,7 +119,7 @@ fn may_be_proxy(values: &Values) -> bool {
 }
 
 /// `--data-dir`, or etcd's default, which contains the member's name.
-fn data_dir(values: &Values) -> PathBuf {
+pub(crate) fn data_dir(values: &Values) -> PathBuf {
     match values.text("data-dir") {
         "" => PathBuf::from(format!("{}.etcd", name(values))),
         dir => PathBuf::from(dir),
@@ -147,12 +154,11 @@ fn access(values: &Values) -> Result<Access, OptionsError> {
     Ok(Access::new(origins, list("host-whitelist")))
 }
 
-/// Refuses unsupported flags, except those in `but`, which this role uses.
-fn refuse_unsupported(values: &Values, but: &[&str]) -> Result<(), OptionsError> {
+/// Refuses unsupported flags.
+fn refuse_unsupported(values: &Values) -> Result<(), OptionsError> {
     for flag in flags::all() {
         if let Effect::Unsupported(remedy) = flag.effect
             && values.is_changed(flag)
-            && !but.contains(&flag.name)
         {
             return Err(OptionsError::Unsupported(flag.name, remedy));
         }
@@ -168,13 +174,6 @@ fn without_effect(values: &Values) -> Vec<String> {
         .collect()
 }
 
-fn refuse_secure(urls: &[Url], flag: &'static str) -> Result<(), OptionsError> {
-    match urls.iter().find(|url| url.scheme().is_secure()) {
-        Some(url) => Err(OptionsError::Secure(url.clone(), flag)),
-        None => Ok(()),
-    }
-}
-
 /// The names and peer URLs of the founders.
 fn initial_cluster(values: &Values, urls: &Addresses) -> Result<Vec<(String, Url)>, OptionsError> {
     let founders = if values.is_given("initial-cluster") {
@@ -185,8 +184,6 @@ fn initial_cluster(values: &Values, urls: &Addresses) -> Result<Vec<(String, Url
             .map(|url| (name(values).to_owned(), url.clone()))
             .collect()
     };
-    let peers: Vec<Url> = founders.iter().map(|(_, url)| url.clone()).collect();
-    refuse_secure(&peers, "initial-cluster")?;
     Ok(founders)
 }
 
@@ -203,6 +200,7 @@ fn config(values: &Values, urls: &Addresses) -> Result<Config, OptionsError> {
         },
         listen_peer_urls: urls.listen_peer.clone(),
         initial_advertise_peer_urls: urls.advertise_peer.clone(),
+        peer_tls: PeerTlsFiles::default(),
         advertise_client_urls: urls.advertise_client.clone(),
         initial_cluster,
         initial_cluster_state: match values.text("initial-cluster-state") {

@@ -1,7 +1,7 @@
 //! SIGTERM and SIGINT: the first requests a clean stop, the second ends the process at once. The
 //! process then dies of that signal, as etcd does, so that systemd and shells can distinguish it
-//! from a failure. Signals that a Go program survives do not end it either. SIGHUP ends it, unless
-//! it is ignored (`nohup`).
+//! from a failure. Signals that a Go program survives do not end it either. SIGHUP reads TLS files
+//! again (`certificates.rs`); without any it ends the process, unless it is ignored (`nohup`).
 
 use std::io;
 use std::sync::Arc;

@@ -100,9 +100,9 @@ struct GrpcProxyStart {
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "true")]
     auto_tls: Option<String>,
-    /// Not supported.
-    #[arg(long, hide = true)]
-    client_crl_file: Option<String>,
+    /// Revocation lists of --trusted-ca-file.
+    #[arg(long, requires = "trusted_ca_file")]
+    client_crl_file: Option<PathBuf>,
     /// Not supported.
     #[arg(long, hide = true)]
     experimental_leasing_prefix: Option<String>,
@@ -185,6 +185,7 @@ impl GrpcProxyStart {
         info!(address = %at, ?endpoints, "listening for gRPC proxy client requests");
         tokio::spawn(pages::trim_resident_code());
         tokio::spawn(crate::heap::trim_after_bursts());
+        tokio::spawn(crate::certificates::care(Vec::new()));
         let (stop, stopped) = oneshot::channel::<()>();
         let stopped = async {
             let _ = stopped.await;
@@ -198,10 +199,8 @@ impl GrpcProxyStart {
     }
 
     fn config(&self, endpoints: &[String]) -> Result<ProxyConfig, TlsError> {
-        let files = ClientTlsFiles {
-            identity: self.cert.clone().zip(self.key.clone()),
-            ca: self.cacert.clone(),
-        };
+        let identity = self.cert.clone().zip(self.key.clone());
+        let files = ClientTlsFiles::new(identity, self.cacert.clone());
         // As in etcd's client: with certificates configured, members are reached over TLS.
         let secure = files != ClientTlsFiles::default();
         let urls = endpoints.iter().map(|one| super::url_of(one, secure));
@@ -231,6 +230,8 @@ impl GrpcProxyStart {
             cert: self.cert_file.clone()?,
             key: self.key_file.clone()?,
             client_ca: self.trusted_ca_file.clone(),
+            crl: self.client_crl_file.clone(),
+            ..TlsFiles::default()
         })
     }
 
@@ -258,11 +259,6 @@ impl GrpcProxyStart {
                 &yes(&self.auto_tls),
                 "auto-tls",
                 "give a certificate with --cert-file and --key-file",
-            ),
-            (
-                &self.client_crl_file,
-                "client-crl-file",
-                "certificate revocation lists are not read",
             ),
             (
                 &self.experimental_leasing_prefix,

@@ -68,8 +68,6 @@ group! { FEATURES, "Features",
         "Number of entries kept for a slow follower after the log is compacted.";
 }
 
-const TLS: &str = "TLS between members is not implemented yet: leave the flag out";
-
 group! { EXPERIMENTAL, "Experimental names of etcd 2 to 3.5",
     "experimental-initial-corrupt-check", Bool, "false", Unsupported(CHECKS) =>
         "Check data corruption before serving any client/peer traffic.";
@@ -91,7 +89,7 @@ group! { EXPERIMENTAL, "Experimental names of etcd 2 to 3.5",
         "Now --compaction-batch-limit.";
     "experimental-compaction-sleep-interval", Duration, "10ms", Inert =>
         "Now --compaction-sleep-interval.";
-    "experimental-peer-skip-client-san-verification", Bool, "false", Unsupported(TLS) =>
+    "experimental-peer-skip-client-san-verification", Bool, "false", Works =>
         "Now --peer-skip-client-san-verification.";
     "experimental-watch-progress-notify-interval", Duration, "10m", Works =>
         "Now --watch-progress-notify-interval.";

@@ -2,12 +2,6 @@
 
 use super::{Effect::*, Flag, Group, Kind::*, group};
 
-const TLS: &str = "clients may use TLS, with --cert-file and --key-file; the rest of TLS \
-     is not implemented yet";
-const TLS_PEER: &str = "only a proxy uses it, for connections to members; TLS between \
-     members is not implemented yet: leave the flag out";
-const SUITES: &str = "the suites are fixed: ECDHE with AES-GCM or ChaCha20-Poly1305, and those of \
-     TLS 1.3; leave the flag out";
 const AUTH_LATER: &str = "JWT tokens are not implemented yet: leave the flag out";
 
 group! { SECURITY, "Security",
@@ -17,51 +11,51 @@ group! { SECURITY, "Security",
         "Path to the client server TLS key file.";
     "client-cert-auth", Bool, "false", Works =>
         "Enable client cert authentication.";
-    "client-cert-file", Text, "", Unsupported(TLS) =>
+    "client-cert-file", Text, "", Works =>
         "Path to an explicit client TLS cert file.";
-    "client-key-file", Text, "", Unsupported(TLS) =>
+    "client-key-file", Text, "", Works =>
         "Path to an explicit client TLS key file.";
-    "client-crl-file", Text, "", Unsupported(TLS) =>
+    "client-crl-file", Text, "", Works =>
         "Path to the client certificate revocation list file.";
-    "client-cert-allowed-hostname", Text, "", Unsupported(TLS) =>
+    "client-cert-allowed-hostname", Text, "", Works =>
         "Comma-separated list of SAN hostnames for client cert authentication.";
     "trusted-ca-file", Text, "", Works =>
         "Path to the client server TLS trusted CA cert file.";
     "ca-file", Text, "", Works =>
         "Old name of --trusted-ca-file with --client-cert-auth.";
-    "auto-tls", Bool, "false", Unsupported(TLS) =>
+    "auto-tls", Bool, "false", Works =>
         "Client TLS using generated certificates.";
-    "peer-cert-file", Text, "", Unsupported(TLS_PEER) =>
+    "peer-cert-file", Text, "", Works =>
         "Path to the peer server TLS cert file.";
-    "peer-key-file", Text, "", Unsupported(TLS_PEER) =>
+    "peer-key-file", Text, "", Works =>
         "Path to the peer server TLS key file.";
-    "peer-client-cert-auth", Bool, "false", Unsupported(TLS_PEER) =>
+    "peer-client-cert-auth", Bool, "false", Works =>
         "Enable peer client cert authentication.";
-    "peer-client-cert-file", Text, "", Unsupported(TLS) =>
+    "peer-client-cert-file", Text, "", Works =>
         "Path to an explicit peer client TLS cert file.";
-    "peer-client-key-file", Text, "", Unsupported(TLS) =>
+    "peer-client-key-file", Text, "", Works =>
         "Path to an explicit peer client TLS key file.";
-    "peer-trusted-ca-file", Text, "", Unsupported(TLS_PEER) =>
+    "peer-trusted-ca-file", Text, "", Works =>
         "Path to the peer server TLS trusted CA file.";
-    "peer-ca-file", Text, "", Unsupported(TLS_PEER) =>
+    "peer-ca-file", Text, "", Works =>
         "Old name of --peer-trusted-ca-file with --peer-client-cert-auth.";
-    "peer-cert-allowed-cn", Text, "", Unsupported(TLS) =>
+    "peer-cert-allowed-cn", Text, "", Works =>
         "Comma-separated list of allowed CNs for inter-peer TLS authentication.";
-    "peer-cert-allowed-hostname", Text, "", Unsupported(TLS) =>
+    "peer-cert-allowed-hostname", Text, "", Works =>
         "Comma-separated list of allowed SAN hostnames for inter-peer TLS authentication.";
-    "peer-auto-tls", Bool, "false", Unsupported(TLS) =>
+    "peer-auto-tls", Bool, "false", Works =>
         "Peer TLS using self-generated certificates.";
-    "self-signed-cert-validity", Count, "1", Inert =>
+    "self-signed-cert-validity", Count, "1", Works =>
         "Validity (in years) of generated certificates.";
-    "peer-crl-file", Text, "", Unsupported(TLS) =>
+    "peer-crl-file", Text, "", Works =>
         "Path to the peer certificate revocation list file.";
-    "peer-skip-client-san-verification", Bool, "false", Unsupported(TLS) =>
+    "peer-skip-client-san-verification", Bool, "false", Works =>
         "Skip verification of SAN field in client certificate for peer connections.";
-    "cipher-suites", Text, "", Unsupported(SUITES) =>
+    "cipher-suites", Text, "", Works =>
         "Comma-separated list of supported TLS cipher suites.";
-    "tls-min-version", Text, "TLS1.2", Unsupported(TLS) =>
+    "tls-min-version", Text, "TLS1.2", Works =>
         "Minimum TLS version supported.";
-    "tls-max-version", Text, "", Unsupported(TLS) =>
+    "tls-max-version", Text, "", Works =>
         "Maximum TLS version supported.";
     "cors", Text, "*", Works =>
         "Comma-separated whitelist of origins for CORS (empty or * means allow all).";

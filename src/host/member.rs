@@ -19,9 +19,15 @@ pub(super) async fn run(
     let MemberOptions {
         config,
         listeners,
+        self_signed,
         warnings,
     } = options;
     greet(&config, &listeners.urls, &warnings);
+    if let Some(certificate) = &self_signed {
+        certificate.ensure()?;
+    }
+    let generated = listeners.self_signed.clone().into_iter().chain(self_signed);
+    let generated = generated.collect();
     let (listeners, client_urls) = listen_for_clients(&listeners).await?;
     let store = tokio::select! {
         store = Store::open(config.clone()) => store?,
@@ -30,6 +36,7 @@ pub(super) async fn run(
     store.set_log_control(Box::new(logging::set_level));
     founder::forget(&config.data_dir)?;
     tokio::spawn(crate::heap::trim_after_bursts());
+    tokio::spawn(crate::certificates::care(generated));
     let promotion = promotion::vote_when_in_sync(store.clone(), config.data_dir.clone());
     let promotion = tokio::spawn(promotion);
     let (stopping, stop_seen) = watch::channel(false);

@@ -19,6 +19,7 @@ use keelson_store::listen::{self, ListenError};
 use tokio::runtime::Builder;
 use tracing::{error, info, warn};
 
+use crate::certificates::CertificateError;
 use crate::options::{ClientListeners, HostOptions, MemberOptions, OptionsError};
 use crate::signals::{Signals, Stop};
 use bring_up::Role;
@@ -37,6 +38,8 @@ enum StartError {
         "{0}; check --cert-file, --key-file, --trusted-ca-file and the same flags with --peer-"
     )]
     Tls(#[from] TlsError),
+    #[error("{0}")]
+    Certificate(#[from] CertificateError),
     #[error("{0}")]
     DataDir(#[from] DirectoryError),
     #[error("{0}")]
@@ -151,6 +154,9 @@ fn on<T>(
 async fn listen_for_clients(
     wanted: &ClientListeners,
 ) -> Result<(Vec<Listener>, Vec<Url>), StartError> {
+    if let Some(certificate) = &wanted.self_signed {
+        certificate.ensure()?;
+    }
     let tls = wanted.tls.clone().map(ServerTls::new).transpose()?;
     let flag = "listen-client-urls";
     let mut listeners = listen::bind_clients(&wanted.urls, flag, tls.as_ref()).await?;

@@ -11,11 +11,11 @@ use tracing::{error, info, warn};
 
 use super::data_dir::{self, ClusterFile, DirectoryError};
 use super::{EndReason, StartError, listen_for_clients, shut_down};
-use crate::announce;
 use crate::heap;
 use crate::options::ProxyOptions;
 use crate::pages;
 use crate::signals::Signals;
+use crate::{announce, certificates};
 
 /// Runs a proxy until a signal, or until serving fails.
 pub(super) async fn run(
@@ -36,6 +36,7 @@ pub(super) async fn run(
         warn!("{warning}");
     }
     let (listeners, urls) = listen_for_clients(&options.listeners).await?;
+    let generated = options.listeners.self_signed.clone().into_iter().collect();
     let ready = move || {
         announce::ready();
         for url in &urls {
@@ -43,6 +44,7 @@ pub(super) async fn run(
         }
         crate::notify::ready();
         tokio::spawn(pages::trim_resident_code());
+        tokio::spawn(certificates::care(generated));
         tokio::spawn(heap::trim_after_bursts());
     };
     let (stopping, mut stop_seen) = watch::channel(false);

@@ -7,7 +7,7 @@ use keelson_store::edge::TlsFiles;
 
 use super::OptionsError;
 use crate::flags::Values;
-use crate::options_tls;
+use crate::options_tls::{self, SelfSigned};
 
 /// The client listeners.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub(crate) struct ClientListeners {
     pub(crate) spare: Vec<Url>,
     /// The TLS files for the https URLs among `urls`.
     pub(crate) tls: Option<TlsFiles>,
+    /// Their certificate, if it is to be made first.
+    pub(crate) self_signed: Option<SelfSigned>,
 }
 
 impl ClientListeners {
@@ -28,9 +30,11 @@ impl ClientListeners {
     ) -> Result<ClientListeners, OptionsError> {
         let chosen = ["listen-client-urls", "addr", "bind-addr"];
         let by_default = !chosen.iter().any(|flag| values.is_given(flag));
+        let port = options_tls::client_listeners(values, urls, warnings)?;
         Ok(ClientListeners {
             urls: urls.to_vec(),
-            tls: options_tls::client_listeners(values, urls, warnings)?,
+            tls: port.files,
+            self_signed: port.self_signed,
             spare: match by_default {
                 true => vec![Url::http("localhost", 4001)],
                 false => Vec::new(),

@@ -1,6 +1,7 @@
 //! Errors of flags that parse and cannot be used.
 
-use keelson_store::config::{ConfigError, Url};
+use keelson_store::config::{AllowedNames, ConfigError, Url};
+use keelson_store::edge::ParametersError;
 
 /// Flags that parse and cannot be used. Exit status 1.
 #[derive(Debug, thiserror::Error)]
@@ -18,26 +19,29 @@ pub(crate) enum OptionsError {
          to each connected client"
     )]
     AdvertiseMissing,
-    /// A listener or peer URL needs TLS.
-    #[error(
-        "{0} in --{1} needs TLS between members, which is not supported yet; use http:// on a \
-         network you trust"
-    )]
-    Secure(Url, &'static str),
     /// etcd's text, and the flags.
     #[error(
-        "cannot listen on TLS for {0}: KeyFile and CertFile are not presented; give --cert-file \
-         and --key-file"
+        "cannot listen on TLS for {0}: KeyFile and CertFile are not presented; give \
+         --{1}cert-file and --{1}key-file"
     )]
-    NoCertificate(Url),
+    NoCertificate(Url, &'static str),
     /// One of the two flags is missing.
     #[error("--{0} and --{1} must be given together")]
     HalfCertificate(&'static str, &'static str),
     /// etcd would trust all CAs of the system.
+    #[error("--{0} needs --{1}, the CA that client certificates are signed by")]
+    NoClientCa(&'static str, &'static str),
+    /// etcd's text.
     #[error(
-        "--client-cert-auth needs --trusted-ca-file, the CA that client certificates are signed by"
+        "AllowedCNs and AllowedHostnames are mutually exclusive (cns={:?}, hostnames={:?}); give \
+         --peer-cert-allowed-cn or --peer-cert-allowed-hostname",
+        .0.common_names,
+        .0.hosts
     )]
-    NoClientCa,
+    AllowedNames(AllowedNames),
+    /// etcd's texts.
+    #[error("{0}")]
+    TlsParameters(ParametersError),
     /// `--initial-cluster` cannot be parsed.
     #[error(
         "error setting up initial cluster: {0}; write --initial-cluster as \

@@ -95,11 +95,16 @@ fn what_cannot_work_is_refused() {
         "--auto-compaction-mode foo",
         "unknown auto-compaction-mode \"foo\"",
     );
-    refused("--listen-peer-urls https://127.0.0.1:1", "needs TLS");
-    refused("--initial-cluster default=https://127.0.0.1:1", "needs TLS");
-    for flag in ["peer-cert-file x", "auto-tls"] {
-        refused(&format!("--{flag}"), "is not supported yet; ");
-    }
+    refused(
+        "--listen-peer-urls https://127.0.0.1:1",
+        "cannot listen on TLS for https://127.0.0.1:1: KeyFile and CertFile are not presented; \
+         give --peer-cert-file",
+    );
+    refused(
+        "--peer-cert-file x",
+        "--peer-cert-file and --peer-key-file must be given together",
+    );
+    refused("--cipher-suites foo", "unexpected TLS cipher suite \"foo\"");
 }
 
 /// It was accepted with a warning, and the history filled the quota.

@@ -9,11 +9,14 @@ use keelson_port::Access;
 
 pub mod identity;
 pub mod initial_cluster;
+pub(crate) mod peer_tls;
 
 pub use initial_cluster::{BootstrapError, Founder};
 pub use keelson_port::url::{self, Scheme, Url, UrlError};
 
 pub use crate::engine::StorageEngine;
+pub use keelson_port::{AllowedNames, ClientTlsFiles, TlsFiles, TlsParameters};
+pub use peer_tls::PeerTlsFiles;
 
 /// Whether a member without data founds a cluster or joins one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +42,8 @@ pub struct Config {
     pub listen_peer_urls: Vec<Url>,
     /// The peer URLs that the other members use; hashed into the member id at the founding.
     pub initial_advertise_peer_urls: Vec<Url>,
+    /// TLS between members; none by default.
+    pub peer_tls: PeerTlsFiles,
     /// The client URLs that `member list` reports for this member. May be empty when embedded.
     pub advertise_client_urls: Vec<Url>,
 
@@ -148,6 +153,7 @@ impl Config {
             wal_dir: None,
             listen_peer_urls: Vec::new(),
             initial_advertise_peer_urls: vec![peer.clone()],
+            peer_tls: PeerTlsFiles::default(),
             advertise_client_urls: Vec::new(),
             initial_cluster: vec![(name.to_owned(), peer)],
             initial_cluster_state: InitialClusterState::New,

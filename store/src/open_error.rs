@@ -17,6 +17,11 @@ pub enum OpenError {
     /// A peer port could not be opened.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// A file for TLS between members cannot be used.
+    #[error(
+        "{0}; check --peer-cert-file, --peer-key-file, --peer-trusted-ca-file, --peer-crl-file"
+    )]
+    PeerTls(#[from] keelson_port::TlsError),
     /// The log could not be opened.
     #[error(transparent)]
     Wal(#[from] crate::wal::WalError),

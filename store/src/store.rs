@@ -13,6 +13,7 @@ use keelson_core::{ClusterId, MemberId};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::config::peer_tls::PeerTls;
 use crate::edge::v2::{LogLevel, V2};
 use crate::lease::{self, LessorInbox};
 use crate::long_range::LongRanges;
@@ -99,9 +100,12 @@ impl Store {
     /// As [`Store::open`].
     pub async fn open_with(config: Config, fatal: FatalHandler) -> Result<Store, OpenError> {
         config.validate()?;
-        let listeners = crate::listen::bind(&config.listen_peer_urls, "listen-peer-urls").await?;
-        let bootstrap =
-            founding::answering(&config, &listeners, recover::identify(&config)).await?;
+        let tls = PeerTls::new(&config.peer_tls)?;
+        let flag = "listen-peer-urls";
+        let urls = &config.listen_peer_urls;
+        let listeners = crate::listen::bind_clients(urls, flag, tls.server.as_ref()).await?;
+        let identifying = recover::identify(&config, &tls.client);
+        let bootstrap = founding::answering(&config, &listeners, identifying).await?;
         let (config, parts) = tokio::task::spawn_blocking(move || {
             let parts = recover::recover(&config, bootstrap);
             parts.map(|parts| (config, parts))
@@ -110,7 +114,7 @@ impl Store {
         .map_err(|error| OpenError::Internal(error.to_string()))??;
         let (hub, fan_out) = Hub::new();
         let fatal = Fatal::new(fatal);
-        let (store, peers) = assemble::assemble(config, parts, hub, fatal.clone())?;
+        let (store, peers) = assemble::assemble(config, parts, tls.client, hub, fatal.clone())?;
         let limits = crate::edge::Limits {
             drain_timeout: Duration::from_millis(500),
             slots: keelson_port::Slots::of_peers(),

@@ -151,7 +151,7 @@ fn what_cannot_work_says_so_and_exits() {
         (
             "--peer-cert-file x",
             1,
-            vec!["--peer-cert-file is not supported yet", "TLS"],
+            vec!["--peer-cert-file and --peer-key-file must be given together"],
         ),
         (
             "--discovery-cert x",

@@ -65,10 +65,7 @@ impl Front {
 
     fn trusted(&self) -> Options {
         Options {
-            tls: ClientTlsFiles {
-                identity: None,
-                ca: Some(self.ca.clone()),
-            },
+            tls: ClientTlsFiles::new(None, Some(self.ca.clone())),
             ..options()
         }
     }

@@ -50,16 +50,14 @@ impl Certificates {
             cert: self.path("cert.pem"),
             key: self.path("key.pem"),
             client_ca: asks.then(|| self.path("ca.pem")),
+            ..TlsFiles::default()
         };
         ServerTls::new(files).unwrap()
     }
 
     pub(crate) fn client(&self, presents: bool) -> ClientTls {
         let own = (self.path("cert.pem"), self.path("key.pem"));
-        let files = ClientTlsFiles {
-            identity: presents.then_some(own),
-            ca: Some(self.path("ca.pem")),
-        };
+        let files = ClientTlsFiles::new(presents.then_some(own), Some(self.path("ca.pem")));
         ClientTls::new(files).unwrap()
     }
 }

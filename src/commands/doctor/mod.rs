@@ -77,10 +77,7 @@ pub(crate) fn run(words: &[String]) -> ExitCode {
 
 impl DoctorArguments {
     fn run(self) -> Result<Verdict, Box<dyn std::error::Error>> {
-        let files = ClientTlsFiles {
-            identity: self.cert.zip(self.key),
-            ca: self.cacert,
-        };
+        let files = ClientTlsFiles::new(self.cert.zip(self.key), self.cacert);
         let secure = files != ClientTlsFiles::default();
         let urls = self.endpoints.iter().map(|one| url_of(one, secure));
         let urls: Vec<String> = urls.collect();

@@ -72,10 +72,8 @@ pub(crate) fn run(words: &[String]) -> ExitCode {
 
 impl ReplaceArguments {
     async fn run(self) -> Result<Option<Stop>, ReplaceError> {
-        let files = ClientTlsFiles {
-            identity: self.cert.clone().zip(self.key.clone()),
-            ca: self.cacert.clone(),
-        };
+        let identity = self.cert.clone().zip(self.key.clone());
+        let files = ClientTlsFiles::new(identity, self.cacert.clone());
         let secure = files != ClientTlsFiles::default();
         let urls = self.endpoints.iter().map(|one| url_of(one, secure));
         let cluster = ClusterEndpoints::new(urls.collect(), ClientTls::new(files)?);

@@ -33,7 +33,9 @@ pub use backend::{Backend, LateAnswer, NoAnswer, RaftStatus, Versions};
 pub use error::Error;
 pub use gate::Gate;
 pub use keelson_port::{
-    Access, Drain, DrainTrigger, Limits, Listener, Parkable, Parked, ServerTls, TlsError, TlsFiles,
+    Access, AllowedNames, CertificateEnd, Drain, DrainTrigger, Limits, Listener, ParametersError,
+    Parkable, Parked, ServerTls, TlsError, TlsFiles, TlsParameters, certificate_ends, has_files,
+    park, reload_files, warn_of_certificate_ends,
 };
 pub use service::{GrpcService, Intercepted, Interceptor, PortServices};
 pub use v3::Unread;

@@ -78,11 +78,21 @@ pub(crate) async fn serve<S: Serve>(
             Box::pin(secure::serve(socket, port, tls, &drain, begun)).await
         }
         (Ok(Spoken::Tls), None) => {
-            info!("closed a connection that speaks TLS: this port does not");
-            return;
+            info!(
+                "remote-addr" = %client_of(&socket),
+                "closed a connection that speaks TLS to a port without: use http:// at the \
+                 client, or https:// in the listen URLs with the flags for its certificate"
+            );
+            return secure::refuse_tls(socket, port.limits.first_bytes_timeout).await;
         }
-        (Ok(_), _) if !wanted.plain => {
-            info!("closed a connection that does not speak TLS: this port does");
+        (Ok(spoken), _) if !wanted.plain => {
+            info!(
+                "remote-addr" = %client_of(&socket),
+                "closed a connection without TLS to a port with TLS: use https:// at the client"
+            );
+            if matches!(spoken, Spoken::Http1) {
+                secure::refuse_plain_http(socket, port.limits.first_bytes_timeout).await;
+            }
             return;
         }
         (Ok(Spoken::Http2), _) => {

@@ -8,12 +8,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use rustls::PeerIncompatible;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time;
 use tokio_rustls::TlsAcceptor;
@@ -57,8 +58,51 @@ pub(crate) async fn serve<S: Serve>(
 }
 
 async fn accept(socket: TcpStream, tls: &ServerTls) -> io::Result<TlsStream<TcpStream>> {
-    TlsAcceptor::from(tls.config()).accept(socket).await
+    let from = connection::client_of(&socket).ip();
+    let stream = TlsAcceptor::from(tls.config()).accept(socket).await?;
+    let chain = stream.get_ref().1.peer_certificates();
+    tls.check_address(chain, from).await?;
+    Ok(stream)
 }
+
+/// Answers a request that came without TLS, as Go's servers do, and closes the connection.
+pub(crate) async fn refuse_plain_http(mut socket: TcpStream, timeout: Duration) {
+    const ANSWER: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\r\n\
+        Client sent an HTTP request to an HTTPS server.\n";
+    let answering = async {
+        socket.write_all(ANSWER).await?;
+        socket.shutdown().await?;
+        // Unread bytes would reset the connection, and the client might lose the answer.
+        let mut unread = [0; 1024];
+        let mut left = UNREAD_BYTES_MAX;
+        while 0 < left {
+            match socket.read(&mut unread).await? {
+                0 => break,
+                read => left = left.saturating_sub(read),
+            }
+        }
+        Ok::<_, io::Error>(())
+    };
+    if !matches!(time::timeout(timeout, answering).await, Ok(Ok(()))) {
+        debug!("the answer to a request without TLS was not taken");
+    }
+}
+
+/// Sends the alert that ends a handshake at a port without TLS, `handshake_failure`, so that the
+/// client reports more than a closed connection.
+pub(crate) async fn refuse_tls(mut socket: TcpStream, timeout: Duration) {
+    const ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 40];
+    let sent = time::timeout(timeout, async {
+        socket.write_all(&ALERT).await?;
+        socket.shutdown().await
+    });
+    if !matches!(sent.await, Ok(Ok(()))) {
+        debug!("the alert to a client that speaks TLS was not taken");
+    }
+}
+
+/// At most so many bytes of a request without TLS are read and dropped.
+const UNREAD_BYTES_MAX: usize = 64 * 1024;
 
 /// Logs a failed handshake with etcd's text. A probe that disconnects is not logged.
 fn rejected(client: SocketAddr, error: &io::Error) {

@@ -1,30 +1,48 @@
 //! What a listener needs to serve TLS, made from PEM files.
 //!
-//! As in etcd, a certificate that is replaced on disk is used from the next handshake on, without a
-//! restart: every handshake looks at the files' times. Files that have become unreadable or do not
-//! belong together leave the old certificate in use.
+//! Files that are replaced on disk are used from the next handshake on, without a restart: every
+//! handshake looks at their times (`watched.rs`). That holds for certificates, keys, authorities
+//! and revocation lists, of both sides.
 
+mod addresses;
+mod any_server;
+mod certificate;
 mod client;
+mod expiry;
+mod files;
+mod names;
 mod p521;
+mod parameters;
+mod reload;
 mod subject;
+mod watched;
 
-use std::fs;
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
 
-use parking_lot::Mutex;
+use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::CertificateDer;
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
-use rustls::{RootCertStore, ServerConfig};
-use tracing::{info, warn};
 
 pub use client::{ClientTls, ClientTlsFiles, Protocol, TlsSocket};
-pub use subject::common_name;
+pub use expiry::CertificateEnd;
+pub use files::TlsError;
+#[cfg(test)]
+pub(crate) use files::{identity, roots};
+pub use names::AllowedNames;
+pub use parameters::{ParametersError, TlsParameters, TlsVersion};
+pub use reload::{
+    Reload, certificate_ends, has_files, register, reload_files, warn_of_certificate_ends,
+};
+pub use subject::{common_name, common_name_of};
+
+use files::{certificates, mismatch, revocation_lists, roots_of, unusable};
+use names::NamedClients;
+use watched::{Made, Watched};
 
 /// The protocols of a port, the better first.
 const ALPN: [&[u8]; 2] = [H2, HTTP_1];
@@ -36,7 +54,7 @@ pub(crate) const H2: &[u8] = b"h2";
 const HTTP_1: &[u8] = b"http/1.1";
 
 /// The files of a listener, as etcd's flags name them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsFiles {
     /// The certificate, and those between it and its root.
     pub cert: PathBuf,
@@ -45,64 +63,43 @@ pub struct TlsFiles {
     /// The CA certificates that client certificates are verified against. `None`: clients need
     /// none.
     pub client_ca: Option<PathBuf>,
+    /// The revocation lists of those CAs. As in etcd, a CA without a list has revoked nothing.
+    pub crl: Option<PathBuf>,
+    /// The names that clients' certificates must have.
+    pub allowed: AllowedNames,
+    /// The names of a client's certificate must lead to the client's address: etcd's check of
+    /// peers.
+    pub checks_addresses: bool,
+    /// Versions and suites.
+    pub parameters: TlsParameters,
 }
 
-/// Files that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum TlsError {
-    /// It is not there, or not ours to read.
-    #[error("cannot read {path}: {error}")]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// The system's words.
-        error: io::Error,
-    },
-    /// It is no PEM, or damaged.
-    #[error("{path} is not PEM: {error}")]
-    NotPem {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        error: pem::Error,
-    },
-    /// It is PEM without what is needed.
-    #[error("{path} has no {what} in it")]
-    Missing {
-        /// The file.
-        path: PathBuf,
-        /// A certificate, a private key.
-        what: &'static str,
-    },
-    /// What is in it cannot be used, or certificate and key are not each other's.
-    #[error("cannot use {path}: {error}")]
-    Unusable {
-        /// The file, or both.
-        path: String,
-        /// rustls's words.
-        error: String,
-    },
+impl TlsFiles {
+    /// A certificate and its key. Clients need none.
+    pub fn new(cert: impl Into<PathBuf>, key: impl Into<PathBuf>) -> TlsFiles {
+        TlsFiles {
+            cert: cert.into(),
+            key: key.into(),
+            ..TlsFiles::default()
+        }
+    }
+
+    fn paths(&self) -> Vec<PathBuf> {
+        let optional = [&self.client_ca, &self.crl].into_iter().flatten();
+        [&self.cert, &self.key]
+            .into_iter()
+            .chain(optional)
+            .cloned()
+            .collect()
+    }
 }
 
 /// Makes TLS of connections. Clones share everything.
 #[derive(Clone, Debug)]
-pub struct ServerTls(Arc<LatestTls>);
-
-#[derive(Debug)]
-struct LatestTls {
-    files: TlsFiles,
-    latest: Mutex<Loaded>,
+pub struct ServerTls {
+    latest: Arc<Watched<Arc<ServerConfig>>>,
+    checks_addresses: bool,
 }
-
-/// The certificate and key that were read, and the files' modification times.
-#[derive(Debug)]
-struct Loaded {
-    changed: Times,
-    config: Arc<ServerConfig>,
-}
-
-/// Of certificate and key; `None` of a file that is gone.
-type Times = [Option<SystemTime>; 2];
 
 impl ServerTls {
     /// Reads the files.
@@ -110,127 +107,75 @@ impl ServerTls {
     /// # Errors
     /// The file that cannot be used, and the reason.
     pub fn new(files: TlsFiles) -> Result<ServerTls, TlsError> {
-        let loaded = Loaded {
-            changed: times(&files),
-            config: Arc::new(server_config(&files)?),
-        };
-        let latest = Mutex::new(loaded);
-        Ok(ServerTls(Arc::new(LatestTls { files, latest })))
+        Ok(ServerTls {
+            checks_addresses: files.checks_addresses,
+            latest: Watched::new(files.paths(), move || server_config(&files))?,
+        })
     }
 
     /// For the next handshake.
     pub(crate) fn config(&self) -> Arc<ServerConfig> {
-        let LatestTls { files, latest } = &*self.0;
-        let changed = times(files);
-        let mut latest = latest.lock();
-        if changed != latest.changed {
-            // Once for every change, also of files that cannot be used.
-            latest.changed = changed;
-            match server_config(files) {
-                Ok(config) => {
-                    info!(cert = %files.cert.display(), "using the new certificate");
-                    latest.config = Arc::new(config);
-                }
-                Err(error) => warn!(%error, "going on with the old certificate"),
+        Arc::clone(&self.latest.latest())
+    }
+
+    /// Checks the address of a client whose certificate is verified.
+    pub(crate) async fn check_address(
+        &self,
+        chain: Option<&[CertificateDer<'static>]>,
+        from: IpAddr,
+    ) -> io::Result<()> {
+        match chain.and_then(<[_]>::first) {
+            Some(certificate) if self.checks_addresses => {
+                let checked = addresses::check(certificate, from).await;
+                checked.map_err(io::Error::other)
             }
+            _ => Ok(()),
         }
-        Arc::clone(&latest.config)
     }
 }
 
-fn times(files: &TlsFiles) -> Times {
-    let changed = |path: &Path| fs::metadata(path).and_then(|file| file.modified()).ok();
-    [changed(&files.cert), changed(&files.key)]
-}
-
-fn server_config(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
-    let provider = provider();
+fn server_config(files: &TlsFiles) -> Result<Made<Arc<ServerConfig>>, TlsError> {
+    let provider = files.parameters.provider();
+    let (chain, key) = files::identity(&files.cert, &files.key)?;
+    let mut ends = CertificateEnd::of(&files.cert, &chain);
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .expect("ring has ciphers for both versions");
+        .with_protocol_versions(files.parameters.versions())
+        .map_err(|error| unusable(&files.cert, &error))?;
     let builder = match &files.client_ca {
-        Some(path) => builder.with_client_cert_verifier(verifier(path, provider)?),
+        Some(path) => {
+            let authorities = certificates(path)?;
+            ends.extend(CertificateEnd::of(path, &authorities));
+            let verifier = verifier(files, path, &authorities, provider)?;
+            builder.with_client_cert_verifier(verifier)
+        }
         None => builder.with_no_client_auth(),
     };
-    let (chain, key) = identity(&files.cert, &files.key)?;
     let mut config = builder
         .with_single_cert(chain, key)
         .map_err(|error| mismatch(&files.cert, &files.key, &error))?;
     config.alpn_protocols = ALPN.map(<[u8]>::to_vec).into();
-    Ok(config)
+    let value = Arc::new(config);
+    Ok(Made { value, ends })
 }
 
 fn verifier(
+    files: &TlsFiles,
     path: &Path,
+    authorities: &[CertificateDer<'static>],
     provider: Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
-    let roots = Arc::new(roots(path)?);
-    let built = WebPkiClientVerifier::builder_with_provider(roots, provider).build();
-    built.map_err(|error| unusable(path, &error))
+    let roots = Arc::new(roots_of(path, authorities)?);
+    let lists = files.crl.as_deref().map(revocation_lists).transpose()?;
+    let inner = WebPkiClientVerifier::builder_with_provider(roots, provider)
+        .with_crls(lists.unwrap_or_default())
+        .allow_unknown_revocation_status()
+        .build()
+        .map_err(|error| unusable(files.crl.as_deref().unwrap_or(path), &error))?;
+    let allowed = files.allowed.clone();
+    Ok(Arc::new(NamedClients { inner, allowed }))
 }
 
-pub(crate) fn provider() -> Arc<CryptoProvider> {
-    Arc::new(p521::provider())
-}
-
-/// A certificate with its chain, and its key.
-pub(crate) fn identity(
-    cert: &Path,
-    key: &Path,
-) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
-    let chain = certificates(cert)?;
-    let path = key.to_owned();
-    let key = PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|error| match error {
-        pem::Error::NoItemsFound => TlsError::Missing {
-            path,
-            what: "private key",
-        },
-        error => TlsError::NotPem { path, error },
-    })?;
-    Ok((chain, key))
-}
-
-/// The verifier of client certificates.
-pub(crate) fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(path)? {
-        let added = roots.add(certificate);
-        added.map_err(|error| unusable(path, &error))?;
-    }
-    Ok(roots)
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let text = read(path)?;
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
-    let path = path.to_owned();
-    match found {
-        Ok(found) if found.is_empty() => Err(TlsError::Missing {
-            path,
-            what: "certificate",
-        }),
-        Ok(found) => Ok(found),
-        Err(error) => Err(TlsError::NotPem { path, error }),
-    }
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    fs::read(path).map_err(|error| TlsError::Unreadable {
-        path: path.to_owned(),
-        error,
-    })
-}
-
-fn unusable(path: &Path, error: &impl ToString) -> TlsError {
-    TlsError::Unusable {
-        path: path.display().to_string(),
-        error: error.to_string(),
-    }
-}
-
-pub(crate) fn mismatch(cert: &Path, key: &Path, error: &rustls::Error) -> TlsError {
-    TlsError::Unusable {
-        path: format!("{} with {}", cert.display(), key.display()),
-        error: error.to_string(),
-    }
+/// Ring's provider, and the curve P-521.
+pub(crate) fn provider() -> CryptoProvider {
+    p521::provider()
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use keelson_core::member::{Membership, has_room, reject_forwards, weight};
 use keelson_core::node::Input;
 use keelson_core::{MemberId, Millis};
+use keelson_port::ClientTls;
 use keelson_proto::etcdserverpb::Member;
 use keelson_proto::peer::{MembersResponse, PeerMessage};
 
@@ -22,6 +23,8 @@ pub(crate) struct MemberInbox {
     pub(crate) shared: Arc<Shared>,
     /// The data directory was empty when the member started.
     pub(crate) is_new: bool,
+    /// For calls to peers with https URLs.
+    pub(crate) tls: ClientTls,
 }
 
 impl Inbox for MemberInbox {
@@ -53,9 +56,11 @@ impl Inbox for MemberInbox {
         }
         tracing::debug!(%member, "a call of an unknown member; requesting the member lists");
         let (shared, executor) = (Arc::clone(&self.shared), Arc::clone(&self.executor));
+        let tls = self.tls.clone();
         tokio::spawn(async move {
+            let tls = &tls;
             let requests = shared.peers().into_iter().map(|peer| async move {
-                let answer = crate::peer::request_members(&peer.urls).await.ok()?;
+                let answer = crate::peer::request_members(&peer.urls, tls).await.ok()?;
                 is_of(&answer, peer.id).then_some(answer)
             });
             let answers = futures_util::future::join_all(requests).await;
@@ -122,6 +127,7 @@ mod tests {
             executor: Arc::clone(&executor),
             shared: applier.shared,
             is_new: false,
+            tls: ClientTls::default(),
         };
         let forward = Forward {
             id: Some(ProposalId::default()),

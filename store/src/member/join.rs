@@ -8,6 +8,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use keelson_core::member::{has_run, latest};
 use keelson_core::{ClusterId, MemberId};
+use keelson_port::ClientTls;
 use keelson_proto::etcdserverpb::Member;
 use keelson_proto::peer::MembersResponse;
 use tokio::time::timeout_at;
@@ -28,7 +29,7 @@ const RETRY: Duration = Duration::from_millis(500);
 
 /// Requests the member list at the URLs of `--initial-cluster`. A member that lags may lack this
 /// member's addition, so all are queried again after a pause.
-pub(crate) async fn join(config: &Config) -> Result<Bootstrap, OpenError> {
+pub(crate) async fn join(config: &Config, tls: &ClientTls) -> Result<Bootstrap, OpenError> {
     let others = config
         .initial_cluster
         .iter()
@@ -42,7 +43,7 @@ pub(crate) async fn join(config: &Config) -> Result<Bootstrap, OpenError> {
         if 0 < round {
             tokio::time::sleep(JOIN_RETRY).await;
         }
-        let (answers, why) = request_until_listed(config, &urls).await;
+        let (answers, why) = request_until_listed(config, &urls, tls).await;
         for answer in latest(&answers) {
             match myself(config, &answer.members) {
                 Ok(me) => {
@@ -70,14 +71,13 @@ pub(crate) async fn join(config: &Config) -> Result<Bootstrap, OpenError> {
 async fn request_until_listed(
     config: &Config,
     urls: &[Url],
+    tls: &ClientTls,
 ) -> (Vec<MembersResponse>, Option<String>) {
     let mut pending: FuturesUnordered<_> = urls
         .iter()
         .map(|url| async move {
-            (
-                url,
-                crate::peer::request_members(std::slice::from_ref(url)).await,
-            )
+            let urls = std::slice::from_ref(url);
+            (url, crate::peer::request_members(urls, tls).await)
         })
         .collect();
     let until = tokio::time::Instant::now() + FOUNDER_TIMEOUT;
@@ -116,7 +116,7 @@ fn refuse_lost(config: &Config, me: MemberId, members: &[Member]) -> Result<(), 
 /// running founders detect it by its published client URLs; in a cluster that is just being
 /// founded none are published. As in etcd, a founder that does not respond is ignored, unless
 /// this host has registered before.
-pub(crate) async fn refuse_amnesia(config: &Config) -> Result<(), OpenError> {
+pub(crate) async fn refuse_amnesia(config: &Config, tls: &ClientTls) -> Result<(), OpenError> {
     let (Some(me), InitialClusterState::New) =
         (config.founding_member_id(), config.initial_cluster_state)
     else {
@@ -133,7 +133,7 @@ pub(crate) async fn refuse_amnesia(config: &Config) -> Result<(), OpenError> {
     founders.remove(config.name.as_str());
     let until = Instant::now() + CONFIRMATION_TIMEOUT;
     loop {
-        let mut answers = request_all(founders.values()).await;
+        let mut answers = request_all(founders.values(), tls).await;
         answers.retain(|answer| answer.cluster_id == config.founding_cluster_id().0);
         if has_run(me, answers.iter().flat_map(|answer| &answer.members)) {
             return Err(OpenError::AlreadyBootstrapped {
@@ -172,9 +172,12 @@ fn vouchers(founders: usize) -> usize {
     founders - majority + 1
 }
 
-async fn request_all(founders: impl Iterator<Item = &Vec<Url>>) -> Vec<MembersResponse> {
+async fn request_all(
+    founders: impl Iterator<Item = &Vec<Url>>,
+    tls: &ClientTls,
+) -> Vec<MembersResponse> {
     let requests = founders.map(|urls| async move {
-        let answer = crate::peer::request_members(urls);
+        let answer = crate::peer::request_members(urls, tls);
         let answered = tokio::time::timeout(FOUNDER_TIMEOUT, answer).await;
         answered.ok()?.ok()
     });

@@ -11,6 +11,7 @@ use keelson_core::member::{RecoveryError, RecoveryFlags, StartKind};
 use keelson_core::node::{Node, NodeConfig};
 use keelson_core::state::{Limits, StateMachine};
 use keelson_core::{Index, MemberId};
+use keelson_port::ClientTls;
 
 use super::bootstrap::Bootstrap;
 use crate::config::{Config, InitialClusterState};
@@ -102,7 +103,7 @@ pub(crate) fn has_no_log(config: &Config) -> bool {
 
 /// Determines the member's identity: from its log, from the configuration, or from the cluster
 /// that it joins.
-pub(crate) async fn identify(config: &Config) -> Result<Bootstrap, OpenError> {
+pub(crate) async fn identify(config: &Config, tls: &ClientTls) -> Result<Bootstrap, OpenError> {
     super::foreign::refuse_etcds(config)?;
     let layout = Layout::of(config);
     let identity = Wal::<RealDisk>::identity(&RealDisk, &layout.wal)?;
@@ -112,12 +113,12 @@ pub(crate) async fn identify(config: &Config) -> Result<Bootstrap, OpenError> {
             return Ok(Bootstrap::restart(identity));
         }
         (StartKind::StateWithoutLog, _) => return Err(state_without_log(&layout)),
-        (StartKind::Fresh, _) => super::join::refuse_amnesia(config).await?,
+        (StartKind::Fresh, _) => super::join::refuse_amnesia(config, tls).await?,
         _ => {}
     }
     match config.initial_cluster_state {
         InitialClusterState::New => Bootstrap::founding(config),
-        InitialClusterState::Existing => super::join::join(config).await,
+        InitialClusterState::Existing => super::join::join(config, tls).await,
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
+use keelson_port::{ClientTls, Protocol, Wire};
 use keelson_proto::peer::peer_client::PeerClient;
 use tokio::net::TcpStream;
 use tonic::transport::{Channel, Endpoint};
@@ -34,11 +35,14 @@ pub(super) enum ConnectError {
 }
 
 /// Tries the peer's URLs one after the other.
-pub(super) async fn connect(urls: &[Url]) -> Result<PeerClient<Channel>, ConnectError> {
+pub(super) async fn connect(
+    urls: &[Url],
+    tls: &ClientTls,
+) -> Result<PeerClient<Channel>, ConnectError> {
     let mut all_refused = !urls.is_empty();
     let mut text = "it has no peer URL".to_owned();
     for url in urls {
-        match connect_one(url).await {
+        match connect_one(url, tls).await {
             Ok(channel) => {
                 return Ok(PeerClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX));
             }
@@ -53,6 +57,25 @@ pub(super) async fn connect(urls: &[Url]) -> Result<PeerClient<Channel>, Connect
         true => Err(ConnectError::Refused),
         false => Err(ConnectError::Other(text)),
     }
+}
+
+/// A connection, with TLS where the URL is https.
+async fn open(url: &Url, tls: &ClientTls, refused: &AtomicBool) -> io::Result<Box<dyn Wire>> {
+    let socket = dial(url).await.inspect_err(|error| {
+        let gone = error.kind() == io::ErrorKind::ConnectionRefused;
+        refused.store(gone, Ordering::Relaxed);
+    })?;
+    if !url.scheme().is_secure() {
+        return Ok(Box::new(socket));
+    }
+    let host = match url.scheme().is_unix() {
+        true => "localhost".to_owned(),
+        // A zone is no part of a name (RFC 6874, 4).
+        false => url.host().split('%').next().unwrap_or_default().to_owned(),
+    };
+    let shaken = tls.connect(&host, Protocol::Http2, socket).await;
+    let stream = shaken.map_err(|error| io::Error::other(format!("no TLS with it: {error}")))?;
+    Ok(Box::new(stream))
 }
 
 async fn dial(url: &Url) -> io::Result<TcpStream> {
@@ -72,7 +95,7 @@ fn named(url: &Url) -> &str {
     }
 }
 
-async fn connect_one(url: &Url) -> Result<Channel, ConnectError> {
+async fn connect_one(url: &Url, tls: &ClientTls) -> Result<Channel, ConnectError> {
     let endpoint = Endpoint::from_shared(format!("http://{}", named(url)))
         .map_err(|error| ConnectError::Other(error.to_string()))?
         .connect_timeout(CONNECT_PATIENCE)
@@ -83,20 +106,28 @@ async fn connect_one(url: &Url) -> Result<Channel, ConnectError> {
         .keep_alive_while_idle(true);
     let refused = Arc::new(AtomicBool::new(false));
     let note = Arc::clone(&refused);
-    let owned = url.clone();
+    let owned = (url.clone(), tls.clone());
     let connector = tower::service_fn(move |_| {
-        let (url, note) = (owned.clone(), Arc::clone(&note));
-        async move {
-            let socket = dial(&url).await.inspect_err(|error| {
-                let gone = error.kind() == io::ErrorKind::ConnectionRefused;
-                note.store(gone, Ordering::Relaxed);
-            })?;
-            Ok::<_, io::Error>(TokioIo::new(socket))
-        }
+        let ((url, tls), note) = (owned.clone(), Arc::clone(&note));
+        async move { open(&url, &tls, &note).await.map(TokioIo::new) }
     });
     match endpoint.connect_with_connector(connector).await {
         Ok(channel) => Ok(channel),
         Err(_) if refused.load(Ordering::Relaxed) => Err(ConnectError::Refused),
-        Err(error) => Err(ConnectError::Other(error.to_string())),
+        Err(error) => Err(ConnectError::Other(cause(&error))),
     }
+}
+
+/// The error with its causes; tonic's own text is "transport error".
+fn cause(error: &tonic::transport::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        let next = error.to_string();
+        if !text.ends_with(&next) {
+            text = format!("{text}: {next}");
+        }
+        source = error.source();
+    }
+    text
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use futures_util::stream::FuturesUnordered;
 use keelson_core::MemberId;
+use keelson_port::ClientTls;
 use keelson_proto::peer::MembersRequest;
 use parking_lot::Mutex;
 use tokio_stream::StreamExt;
@@ -24,7 +25,10 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 /// The checks in progress: at most one for each member, regardless of the number of calls in its
 /// name.
 #[derive(Default)]
-pub(super) struct Proofs(Mutex<BTreeSet<MemberId>>);
+pub(super) struct Proofs {
+    in_progress: Mutex<BTreeSet<MemberId>>,
+    tls: ClientTls,
+}
 
 struct CheckGuard<'a> {
     proofs: &'a Proofs,
@@ -33,18 +37,26 @@ struct CheckGuard<'a> {
 
 impl Drop for CheckGuard<'_> {
     fn drop(&mut self) {
-        self.proofs.0.lock().remove(&self.member);
+        self.proofs.in_progress.lock().remove(&self.member);
     }
 }
 
 impl Proofs {
+    /// `tls` is for https URLs.
+    pub(super) fn new(tls: ClientTls) -> Proofs {
+        Proofs {
+            in_progress: Mutex::default(),
+            tls,
+        }
+    }
+
     /// Checks the call at each of the caller's URLs, until one confirms it.
     ///
     /// # Errors
     /// The key is another's, no URL answers, or a check of the same member is in progress.
     pub(super) async fn prove(&self, caller: &Introduction, urls: &[Url]) -> Result<(), Status> {
         let from = caller.from;
-        if !self.0.lock().insert(from) {
+        if !self.in_progress.lock().insert(from) {
             return Err(Status::aborted(format!(
                 "another call of member {from} is being verified"
             )));
@@ -54,7 +66,10 @@ impl Proofs {
             member: from,
         };
         // In parallel, so that a URL without an answer does not use up the time of the others.
-        let mut checks: FuturesUnordered<_> = urls.iter().map(|url| confirm(caller, url)).collect();
+        let mut checks: FuturesUnordered<_> = urls
+            .iter()
+            .map(|url| confirm(caller, url, &self.tls))
+            .collect();
         let mut refused = unverified(caller, "it has no peer URL");
         while let Some(answer) = checks.next().await {
             match answer {
@@ -76,11 +91,10 @@ fn unverified(caller: &Introduction, why: impl std::fmt::Display) -> Status {
 }
 
 /// Whether the member at that URL has issued the key of the call.
-async fn confirm(caller: &Introduction, url: &Url) -> Result<(), Status> {
+async fn confirm(caller: &Introduction, url: &Url, tls: &ClientTls) -> Result<(), Status> {
     let request = MembersRequest { key: caller.key };
-    let checks =
-        tokio::time::timeout(TIMEOUT, request_from(std::slice::from_ref(url), request)).await;
-    let answer = match checks {
+    let urls = std::slice::from_ref(url);
+    let answer = match tokio::time::timeout(TIMEOUT, request_from(urls, tls, request)).await {
         Ok(answer) => answer.map_err(|status| status.message().to_owned()),
         Err(_) => Err(format!("no answer in {} s", TIMEOUT.as_secs())),
     };

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use keelson_core::MemberId;
 use keelson_core::member::{Membership, PIECE_TIMEOUT_MS};
+use keelson_port::ClientTls;
 use keelson_proto::peer::peer_server::Peer;
 use keelson_proto::peer::{
     Envelope, MembersRequest, MembersResponse, PeerMessage, RaftMessage, SnapshotChunk,
@@ -89,6 +90,12 @@ impl<I: Inbox, S: SnapshotSink> PeerService<I, S> {
             proofs: Proofs::default(),
             refusals: Refusals::default(),
         }
+    }
+
+    /// Verifies callers with https URLs by this TLS.
+    pub fn with_tls(mut self, tls: ClientTls) -> PeerService<I, S> {
+        self.proofs = Proofs::new(tls);
+        self
     }
 
     async fn admit<T>(&self, request: &Request<T>) -> Result<Introduction, Status> {

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use keelson_core::member::weight;
 use keelson_core::{ClusterId, MemberId};
+use keelson_port::ClientTls;
 use keelson_proto::peer::PeerMessage;
 use parking_lot::RwLock;
 use tokio::sync::{mpsc, watch};
@@ -97,6 +98,7 @@ pub struct Links {
     up: Arc<RwLock<HashMap<MemberId, bool>>>,
     numbering: Arc<Numbering>,
     runtime: tokio::runtime::Handle,
+    tls: ClientTls,
 }
 
 /// The name of [`Links`] for the threads that only send.
@@ -125,7 +127,18 @@ impl Links {
             up: Arc::default(),
             numbering: Arc::default(),
             runtime,
+            tls: ClientTls::default(),
         }
+    }
+
+    /// The same, with this TLS for peers with https URLs.
+    pub fn with_tls(self, tls: ClientTls) -> Links {
+        Links { tls, ..self }
+    }
+
+    /// For peers with https URLs.
+    pub(crate) fn tls(&self) -> &ClientTls {
+        &self.tls
     }
 
     /// Opens and closes links so that they match `members`. If the URLs of a peer change, its
@@ -173,6 +186,7 @@ impl Links {
             listener: Arc::clone(&self.listener),
             up: Arc::clone(&self.up),
             numbering: Arc::clone(&self.numbering),
+            tls: self.tls.clone(),
             reached: Vec::new(),
             link_log: LinkLog::new(),
             silent: false,

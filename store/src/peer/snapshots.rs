@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use keelson_core::MemberId;
+use keelson_port::ClientTls;
 use keelson_proto::peer::{
     MembersRequest, MembersResponse, RaftMessage, SnapshotChunk, snapshot_chunk,
 };
@@ -39,10 +40,12 @@ pub async fn send_snapshot(
     let urls = links
         .urls(to)
         .ok_or_else(|| Status::not_found("no such peer"))?;
-    let mut client = connect::connect(&urls).await.map_err(|error| match error {
-        ConnectError::Refused => Status::unavailable("connection refused"),
-        ConnectError::Other(why) => Status::unavailable(why),
-    })?;
+    let mut client = connect::connect(&urls, links.tls())
+        .await
+        .map_err(|error| match error {
+            ConnectError::Refused => Status::unavailable("connection refused"),
+            ConnectError::Other(why) => Status::unavailable(why),
+        })?;
     let (pieces, stream) = mpsc::channel(CHUNKS_MAX);
     let first = SnapshotChunk {
         part: Some(snapshot_chunk::Part::Offer(offer)),
@@ -103,18 +106,21 @@ impl Progress {
 ///
 /// # Errors
 /// Why no URL answered.
-pub async fn request_members(urls: &[Url]) -> Result<MembersResponse, Status> {
-    request_from(urls, MembersRequest::default()).await
+pub async fn request_members(urls: &[Url], tls: &ClientTls) -> Result<MembersResponse, Status> {
+    request_from(urls, tls, MembersRequest::default()).await
 }
 
 pub(super) async fn request_from(
     urls: &[Url],
+    tls: &ClientTls,
     request: MembersRequest,
 ) -> Result<MembersResponse, Status> {
-    let mut client = connect::connect(urls).await.map_err(|error| match error {
-        ConnectError::Refused => Status::unavailable("connection refused"),
-        ConnectError::Other(why) => Status::unavailable(why),
-    })?;
+    let mut client = connect::connect(urls, tls)
+        .await
+        .map_err(|error| match error {
+            ConnectError::Refused => Status::unavailable("connection refused"),
+            ConnectError::Other(why) => Status::unavailable(why),
+        })?;
     let call = client.members(request);
     let answer = tokio::time::timeout(Duration::from_secs(5), call).await;
     let answer = answer.map_err(|_| Status::deadline_exceeded("no answer in 5 s"))?;

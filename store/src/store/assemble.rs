@@ -10,6 +10,7 @@ use keelson_core::engine::Engine;
 use keelson_core::member::{Applier, ApplierEffects, Consensus, FlushPolicy, LogWork};
 use keelson_core::node::Node;
 use keelson_core::state::auth::Caller;
+use keelson_port::ClientTls;
 use keelson_port::http2::RateLimit;
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -58,10 +59,11 @@ const BACKLOG_BYTES_MAX: u64 = 64 << 20;
 pub(super) fn assemble(
     config: Config,
     parts: MemberParts,
+    tls: ClientTls,
     hub: Arc<Hub>,
     fatal: Fatal,
 ) -> Result<(Store, Routes), OpenError> {
-    let wiring = Wiring::new(&parts, hub, fatal);
+    let wiring = Wiring::new(&parts, tls, hub, fatal);
     let (log, log_jobs) = unbounded();
     let (flushes, flush_jobs) = bounded(1);
     let (member, incarnation) = (parts.identity.member, parts.incarnation);
@@ -128,7 +130,7 @@ struct Wiring {
 }
 
 impl Wiring {
-    fn new(parts: &MemberParts, hub: Arc<Hub>, fatal: Fatal) -> Wiring {
+    fn new(parts: &MemberParts, tls: ClientTls, hub: Arc<Hub>, fatal: Fatal) -> Wiring {
         let executor = MemberExecutor::new();
         let (cluster, member) = (parts.identity.cluster, parts.identity.member);
         let (view, status) = (parts.state.view(), parts.node.status());
@@ -139,7 +141,7 @@ impl Wiring {
             waiters: Arc::new(Waiters::new(member, parts.incarnation)),
             reads: Arc::new(ReadBatches::new(Arc::clone(&executor))),
             lessor: Arc::new(LessorInbox::new(parts.incarnation)),
-            links: Links::new(cluster, member, parts.incarnation, listener, runtime),
+            links: Links::new(cluster, member, parts.incarnation, listener, runtime).with_tls(tls),
             syncs: Arc::new(Histogram::default()),
             executor,
             shared,
@@ -224,9 +226,11 @@ impl Wiring {
             executor: Arc::clone(&self.executor),
             shared: Arc::clone(&self.shared),
             is_new,
+            tls: self.links.tls().clone(),
         };
         let gate = CallerGate::new(self.shared.cluster, self.shared.member);
-        let service = PeerService::new(gate, inbox, stager, self.links.key());
+        let service = PeerService::new(gate, inbox, stager, self.links.key())
+            .with_tls(self.links.tls().clone());
         crate::peer::routes(service)
     }
 }

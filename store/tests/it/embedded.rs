@@ -15,6 +15,7 @@ use keelson_store::{Config, Error, OpenError, Store};
 mod ports;
 
 mod membership;
+mod peer_tls;
 mod peers;
 
 fn put(key: &str, value: &str) -> PutRequest {

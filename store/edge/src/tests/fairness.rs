@@ -159,7 +159,7 @@ fn certificate(dir: &Path) -> (TlsFiles, RootCertStore) {
     let files = TlsFiles {
         cert: dir.join("cert.pem"),
         key: dir.join("key.pem"),
-        client_ca: None,
+        ..TlsFiles::default()
     };
     std::fs::write(&files.cert, cert.pem()).unwrap();
     std::fs::write(&files.key, signing_key.serialize_pem()).unwrap();

@@ -4,5 +4,6 @@ mod hosts;
 mod parking;
 mod rest;
 mod tls;
+mod tls_certificates;
 mod unread;
 mod waits;

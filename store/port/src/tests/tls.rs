@@ -24,7 +24,7 @@ use tokio_rustls::client::TlsStream;
 use crate::tls::{self, ServerTls, TlsError, TlsFiles};
 use crate::{Incoming, Limits, Listener, Serve, Socket};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A directory with a root, and certificates of it.
 struct Certificates {
@@ -54,7 +54,7 @@ impl Certificates {
         let files = TlsFiles {
             cert: self.path(&format!("{name}.pem")),
             key: self.path(&format!("{name}-key.pem")),
-            client_ca: None,
+            ..TlsFiles::default()
         };
         fs::write(&files.cert, certificate.pem()).unwrap();
         fs::write(&files.key, key.serialize_pem()).unwrap();
@@ -72,7 +72,7 @@ impl Certificates {
         alpn: &str,
         own: Option<&TlsFiles>,
     ) -> std::io::Result<TlsStream<TcpStream>> {
-        let builder = ClientConfig::builder_with_provider(tls::provider())
+        let builder = ClientConfig::builder_with_provider(Arc::new(tls::provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_root_certificates(self.roots());
@@ -117,7 +117,7 @@ async fn serve(files: TlsFiles) -> u16 {
     port
 }
 
-fn serve_on(listener: Listener) {
+pub(super) fn serve_on(listener: Listener) {
     let listeners = vec![listener];
     tokio::spawn(crate::serve(
         listeners,
@@ -201,7 +201,7 @@ async fn a_key_of_p_521_is_served_and_its_certificate_verified() {
     let files = |name: &str, key: &str| TlsFiles {
         cert: certificates.path(&format!("{name}.pem")),
         key: certificates.path(&format!("{key}.pem")),
-        client_ca: None,
+        ..TlsFiles::default()
     };
     for (name, text) in [
         ("ca", include_str!("p521/certificate.pem")),
@@ -225,19 +225,39 @@ async fn a_key_of_p_521_is_served_and_its_certificate_verified() {
 }
 
 #[tokio::test]
-async fn who_does_not_speak_tls_is_closed() {
+async fn who_does_not_speak_tls_is_answered_as_by_gos_servers() {
     let certificates = Certificates::new();
     let port = serve(certificates.issue("server")).await;
-    for opening in ["GET / HTTP/1.1\r\nhost: x\r\n\r\n", "PRI * HTTP/2.0\r\n"] {
+    let answer =
+        "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
+    for (opening, expected) in [
+        ("GET / HTTP/1.1\r\nhost: x\r\n\r\n", answer),
+        ("PRI * HTTP/2.0\r\n", ""),
+    ] {
         let mut socket = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
         socket.write_all(opening.as_bytes()).await.unwrap();
         let mut read = vec![];
+        socket.shutdown().await.unwrap();
         // A reset is as good as an end: what was sent has not been read.
         let _ = timeout(PATIENCE, socket.read_to_end(&mut read))
             .await
             .unwrap();
-        assert_eq!(read, b"", "{opening}");
+        assert_eq!(String::from_utf8(read).unwrap(), expected, "{opening}");
     }
+}
+
+/// A client reported only that the connection was closed.
+#[tokio::test]
+async fn who_speaks_tls_to_a_port_without_gets_an_alert() {
+    let certificates = Certificates::new();
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = socket.local_addr().unwrap().port();
+    serve_on(Listener::new(socket, None));
+    let error = certificates.connect(port, "h2", None).await.unwrap_err();
+    assert!(
+        error.to_string().contains("alert: HandshakeFailure"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -265,7 +285,7 @@ impl Certificates {
         let moved = TlsFiles {
             cert: other.path("wrong.pem"),
             key: other.path("wrong-key.pem"),
-            client_ca: None,
+            ..TlsFiles::default()
         };
         fs::copy(files.cert, &moved.cert).unwrap();
         fs::copy(files.key, &moved.key).unwrap();
@@ -296,7 +316,7 @@ fn a_bad_file_is_named() {
         let files = TlsFiles {
             cert: cert.clone(),
             key: key.clone(),
-            client_ca: None,
+            ..TlsFiles::default()
         };
         let error = ServerTls::new(files).unwrap_err().to_string();
         assert!(error.contains(what) && error.contains(name), "{error}");
@@ -323,7 +343,7 @@ fn a_new_certificate_is_used_and_a_bad_one_is_not() {
 }
 
 /// Writes it, at another time than before.
-fn touch(path: &std::path::Path, text: &str) {
+pub(super) fn touch(path: &std::path::Path, text: &str) {
     let before = fs::metadata(path).unwrap().modified().unwrap();
     fs::write(path, text).unwrap();
     let file = fs::File::options().write(true).open(path).unwrap();

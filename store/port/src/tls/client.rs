@@ -4,13 +4,19 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tracing::debug;
 
-use super::{H2, HTTP_1, TlsError, identity, mismatch, provider, roots};
+use super::any_server::AnyServer;
+use super::files::{certificates, identity, mismatch, revocation_lists, roots_of, unusable};
+use super::names::NamedServers;
+use super::watched::{Made, Watched};
+use super::{AllowedNames, CertificateEnd, H2, HTTP_1, TlsError, TlsParameters};
 
 /// TLS over a socket of ours.
 pub type TlsSocket = tokio_rustls::client::TlsStream<TcpStream>;
@@ -22,6 +28,33 @@ pub struct ClientTlsFiles {
     pub identity: Option<(PathBuf, PathBuf)>,
     /// The CA certificates that servers are verified against. `None`: the system's.
     pub ca: Option<PathBuf>,
+    /// The revocation lists of those CAs.
+    pub crl: Option<PathBuf>,
+    /// The names that servers' certificates must have, beside the host's.
+    pub allowed: AllowedNames,
+    /// The host that certificates must be for, in place of the one that is dialled.
+    pub server_name: Option<String>,
+    /// Servers are not verified: `--peer-auto-tls` and the flags named insecure.
+    pub trusts_any: bool,
+    /// Versions and suites.
+    pub parameters: TlsParameters,
+}
+
+impl ClientTlsFiles {
+    /// A certificate with its key, if there are any, and the CAs to trust.
+    pub fn new(identity: Option<(PathBuf, PathBuf)>, ca: Option<PathBuf>) -> ClientTlsFiles {
+        ClientTlsFiles {
+            identity,
+            ca,
+            ..ClientTlsFiles::default()
+        }
+    }
+
+    fn paths(&self) -> Vec<PathBuf> {
+        let identity = self.identity.iter().flat_map(|(cert, key)| [cert, key]);
+        let authorities = self.ca.iter().chain(&self.crl);
+        identity.chain(authorities).cloned().collect()
+    }
 }
 
 /// What is spoken over TLS; the server must agree.
@@ -40,7 +73,7 @@ pub struct ClientTls(Arc<Client>);
 #[derive(Debug, Default)]
 struct Client {
     files: ClientTlsFiles,
-    configs: OnceLock<Result<Configs, String>>,
+    configs: OnceLock<Result<Arc<Watched<Configs>>, String>>,
 }
 
 #[derive(Debug)]
@@ -56,8 +89,8 @@ impl ClientTls {
     /// The file that cannot be used, and the reason.
     pub fn new(files: ClientTlsFiles) -> Result<ClientTls, TlsError> {
         let configs = OnceLock::new();
-        if files != ClientTlsFiles::default() {
-            let _ = configs.set(Ok(Configs::new(&files)?));
+        if !files.paths().is_empty() {
+            let _ = configs.set(Ok(watched(&files)?));
         }
         Ok(ClientTls(Arc::new(Client { files, configs })))
     }
@@ -72,49 +105,87 @@ impl ClientTls {
         protocol: Protocol,
         socket: TcpStream,
     ) -> io::Result<TlsSocket> {
-        let configs = (self.0.configs)
-            .get_or_init(|| Configs::new(&self.0.files).map_err(|error| error.to_string()));
+        let Client { files, configs } = &*self.0;
+        let configs = configs.get_or_init(|| watched(files).map_err(|error| error.to_string()));
         let configs = configs
             .as_ref()
-            .map_err(|error| io::Error::other(error.clone()))?;
+            .map_err(|error| io::Error::other(error.clone()))?
+            .latest();
         let config = match protocol {
             Protocol::Http1 => &configs.http1,
             Protocol::Http2 => &configs.http2,
         };
-        let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+        let name = files.server_name.as_deref().unwrap_or(host);
+        let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
         let connector = TlsConnector::from(Arc::clone(config));
         connector.connect(name, socket).await
     }
 }
 
-impl Configs {
-    fn new(files: &ClientTlsFiles) -> Result<Configs, TlsError> {
-        let roots = match &files.ca {
-            Some(path) => roots(path)?,
-            None => system_roots(),
-        };
-        let builder = ClientConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .expect("ring has ciphers for both versions")
-            .with_root_certificates(roots);
-        let config = match &files.identity {
-            Some((cert, key)) => {
-                let (chain, private) = identity(cert, key)?;
-                let config = builder.with_client_auth_cert(chain, private);
-                config.map_err(|error| mismatch(cert, key, &error))?
-            }
-            None => builder.with_no_client_auth(),
-        };
-        let offering = |protocol: &[u8]| {
-            let mut config = config.clone();
-            config.alpn_protocols = vec![protocol.to_vec()];
-            Arc::new(config)
-        };
-        Ok(Configs {
-            http1: offering(HTTP_1),
-            http2: offering(H2),
-        })
+fn watched(files: &ClientTlsFiles) -> Result<Arc<Watched<Configs>>, TlsError> {
+    let owned = files.clone();
+    Watched::new(files.paths(), move || configs(&owned))
+}
+
+fn configs(files: &ClientTlsFiles) -> Result<Made<Configs>, TlsError> {
+    let provider = files.parameters.provider();
+    let mut ends = Vec::new();
+    let verifier = verifier(files, &mut ends)?;
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(files.parameters.versions())
+        .expect("TlsParameters leaves a suite for a version")
+        .dangerous()
+        .with_custom_certificate_verifier(verifier);
+    let config = match &files.identity {
+        Some((cert, key)) => {
+            let (chain, private) = identity(cert, key)?;
+            ends.extend(CertificateEnd::of(cert, &chain));
+            let config = builder.with_client_auth_cert(chain, private);
+            config.map_err(|error| mismatch(cert, key, &error))?
+        }
+        None => builder.with_no_client_auth(),
+    };
+    let offering = |protocol: &[u8]| {
+        let mut config = config.clone();
+        config.alpn_protocols = vec![protocol.to_vec()];
+        Arc::new(config)
+    };
+    let value = Configs {
+        http1: offering(HTTP_1),
+        http2: offering(H2),
+    };
+    Ok(Made { value, ends })
+}
+
+fn verifier(
+    files: &ClientTlsFiles,
+    ends: &mut Vec<CertificateEnd>,
+) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
+    let provider = files.parameters.provider();
+    if files.trusts_any {
+        return Ok(Arc::new(AnyServer(
+            provider.signature_verification_algorithms,
+        )));
     }
+    let roots = match &files.ca {
+        Some(path) => {
+            let authorities = certificates(path)?;
+            ends.extend(CertificateEnd::of(path, &authorities));
+            roots_of(path, &authorities)?
+        }
+        None => system_roots(),
+    };
+    let lists = files.crl.as_deref().map(revocation_lists).transpose()?;
+    let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+        .with_crls(lists.unwrap_or_default())
+        .allow_unknown_revocation_status()
+        .build();
+    let path = files.crl.as_deref().or(files.ca.as_deref());
+    let path = path.unwrap_or("the system's CA certificates".as_ref());
+    Ok(Arc::new(NamedServers {
+        inner: inner.map_err(|error| unusable(path, &error))?,
+        allowed: files.allowed.clone(),
+    }))
 }
 
 /// The certificates that can be read. Without any, every handshake fails with the reason.

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use super::{TlsError, certificates};
+use super::TlsError;
+use super::files::certificates;
 
 const INTEGER: u8 = 0x02;
 const OBJECT: u8 = 0x06;
-const SEQUENCE: u8 = 0x30;
+pub(super) const SEQUENCE: u8 = 0x30;
 const SET: u8 = 0x31;
 /// The version, which certificates of version 1 leave out.
 const VERSION: u8 = 0xa0;
@@ -20,20 +21,32 @@ const COMMON_NAME: [u8; 3] = [0x55, 0x04, 0x03];
 /// The file cannot be read, or has no certificate in it.
 pub fn common_name(path: &Path) -> Result<Option<String>, TlsError> {
     let chain = certificates(path)?;
-    let name = chain.first().and_then(|certificate| of(certificate));
-    Ok(name.filter(|name| !name.is_empty()))
+    Ok(chain
+        .first()
+        .and_then(|certificate| common_name_of(certificate)))
 }
 
-fn of(certificate: &[u8]) -> Option<String> {
+/// The common name of a certificate in DER; `None` when it is empty or left out.
+pub fn common_name_of(certificate: &[u8]) -> Option<String> {
+    of(certificate).filter(|name| !name.is_empty())
+}
+
+/// The part of a certificate after the issuer: its validity comes first, then its subject.
+pub(super) fn after_issuer(certificate: &[u8]) -> Option<&[u8]> {
     let (certificate, _) = element(certificate, SEQUENCE)?;
     let (mut rest, _) = element(certificate, SEQUENCE)?;
     if let Some((_, after)) = element(rest, VERSION) {
         rest = after;
     }
-    // Serial number, algorithm, issuer, validity.
-    for tag in [INTEGER, SEQUENCE, SEQUENCE, SEQUENCE] {
+    // Serial number, algorithm, issuer.
+    for tag in [INTEGER, SEQUENCE, SEQUENCE] {
         (_, rest) = element(rest, tag)?;
     }
+    Some(rest)
+}
+
+fn of(certificate: &[u8]) -> Option<String> {
+    let (_validity, rest) = element(after_issuer(certificate)?, SEQUENCE)?;
     let (mut subject, _) = element(rest, SEQUENCE)?;
     while let Some((mut names, after)) = element(subject, SET) {
         subject = after;
@@ -51,7 +64,7 @@ fn of(certificate: &[u8]) -> Option<String> {
 
 /// The content of the DER element at the beginning, and what follows it; `None` for another tag or
 /// damage.
-fn element(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
+pub(super) fn element(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     let rest = bytes.strip_prefix(&[tag])?;
     let (first, rest) = rest.split_first()?;
     let (length, rest) = match usize::from(*first) {

@@ -80,12 +80,15 @@ async fn a_member_that_is_behind_does_not_keep_a_new_one_out() {
     let behind = member_that_answers(Vec::new()).await;
     let ahead = member_that_answers(vec![added]).await;
     let config = third([&behind, &ahead], &new);
-    assert!(join(&config).await.is_ok());
+    assert!(join(&config, &ClientTls::default()).await.is_ok());
     let config = Config {
         initial_cluster: vec![("m1".to_owned(), behind), ("m3".to_owned(), new)],
         ..config
     };
-    let refused = join(&config).await.map(drop).expect_err("not added");
+    let refused = join(&config, &ClientTls::default())
+        .await
+        .map(drop)
+        .expect_err("not added");
     assert!(refused.to_string().contains("member add m3"), "{refused}");
 }
 
@@ -106,7 +109,7 @@ async fn a_member_that_has_run_is_refused_although_the_first_that_answers_is_beh
     let ahead = member_that_answers(vec![published]).await;
     for others in [[&behind, &ahead], [&ahead, &behind]] {
         let config = third(others, &me);
-        let refused = join(&config).await.err();
+        let refused = join(&config, &ClientTls::default()).await.err();
         assert!(matches!(refused, Some(OpenError::LostItsData { .. })));
     }
 }
@@ -133,7 +136,7 @@ async fn a_new_member_joins_as_the_member_that_was_added_last() {
         ([&removed, &unlisted], Some(0xa4)),
     ] {
         let config = third(others, &me);
-        let joined = join(&config).await.ok();
+        let joined = join(&config, &ClientTls::default()).await.ok();
         let joined = joined.map(|found| found.identity().member.0);
         assert_eq!(joined, expected);
     }
@@ -222,9 +225,11 @@ fn a_member_that_has_run_and_has_no_data_is_refused_with_the_remedy() {
 #[tokio::test]
 async fn a_lone_founder_that_has_been_there_before_is_refused() {
     let mut config = Config::single("m1", "nowhere");
-    refuse_amnesia(&config).await.expect("it is new");
+    refuse_amnesia(&config, &ClientTls::default())
+        .await
+        .expect("it is new");
     config.must_be_vouched_for = true;
-    let refused = refuse_amnesia(&config).await;
+    let refused = refuse_amnesia(&config, &ClientTls::default()).await;
     assert!(matches!(
         refused,
         Err(OpenError::NotVouchedFor {

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use keelson_port::ClientTls;
 use keelson_proto::etcdserverpb::PutRequest;
 
 use super::{identify, recover};
@@ -81,7 +82,9 @@ async fn a_member_whose_state_is_made_anew_from_its_log_is_not_new() {
     let dir = tempfile::tempdir().expect("a directory");
     let config = config(dir.path());
     let begin = async || {
-        let bootstrap = identify(&config).await.expect("its own");
+        let bootstrap = identify(&config, &ClientTls::default())
+            .await
+            .expect("its own");
         recover(&config, bootstrap).expect("it can be opened")
     };
     assert!(begin().await.is_new);

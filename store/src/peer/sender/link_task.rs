@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use keelson_core::MemberId;
+use keelson_port::ClientTls;
 use keelson_proto::peer::{Envelope, PeerMessage};
 use parking_lot::RwLock;
 use tokio::sync::{mpsc, watch};
@@ -40,6 +41,8 @@ pub(super) struct LinkTask {
     pub(super) listener: PeerListener,
     pub(super) up: Arc<RwLock<HashMap<MemberId, bool>>>,
     pub(super) numbering: Arc<Numbering>,
+    /// For https URLs.
+    pub(super) tls: ClientTls,
     /// The URLs of the last successful connection.
     pub(super) reached: Vec<Url>,
     pub(super) link_log: LinkLog,
@@ -53,7 +56,7 @@ impl LinkTask {
         let mut retry = RETRY_MIN;
         loop {
             self.address = self.addresses.borrow_and_update().clone();
-            match connect::connect(&self.address.urls).await {
+            match connect::connect(&self.address.urls, &self.tls).await {
                 Ok(client) => {
                     let began = Instant::now();
                     let ended = self.carry(client, &mut messages).await;

@@ -96,7 +96,7 @@ async fn an_envelope_is_bounded_in_bytes() {
 #[tokio::test(start_paused = true)]
 async fn a_stopped_peer_is_distinguished_from_another_service() {
     let (_listener, url) = peer_that_does_not_read().await;
-    let client = connect::connect(&[url]).await;
+    let client = connect::connect(&[url], &ClientTls::default()).await;
     let mut client = client.expect("the kernel accepts");
     let nothing = tokio_stream::pending::<Envelope>();
     let ended = client.stream(nothing).await.expect_err("no answer");

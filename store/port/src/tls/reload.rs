@@ -1,0 +1,61 @@
+//! The files of this process that are read again on request: on SIGHUP.
+
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+
+use super::expiry::{self, CertificateEnd};
+
+/// What is made from files and can be made anew.
+pub trait Reload: Send + Sync {
+    /// Reads the files again, though they seem unchanged. Files that cannot be used leave the
+    /// former ones in use, with a warning.
+    fn reload(&self);
+
+    /// The ends of the certificates in use; none by default.
+    fn certificate_ends(&self) -> Vec<CertificateEnd> {
+        Vec::new()
+    }
+}
+
+/// Of the whole process: a signal has no other addressee.
+static ALL: Mutex<Vec<Weak<dyn Reload>>> = Mutex::new(Vec::new());
+
+/// Has [`reload_files`] reload it, as long as it exists.
+pub fn register(weak: Weak<dyn Reload>) {
+    let mut all = ALL.lock();
+    all.retain(|one| 0 < one.strong_count());
+    all.push(weak);
+}
+
+fn existing() -> Vec<Arc<dyn Reload>> {
+    ALL.lock().iter().filter_map(Weak::upgrade).collect()
+}
+
+/// Reads all registered files again. Returns whether there were any.
+pub fn reload_files() -> bool {
+    let all = existing();
+    all.iter().for_each(|one| one.reload());
+    !all.is_empty()
+}
+
+/// Whether anything is registered.
+pub fn has_files() -> bool {
+    !existing().is_empty()
+}
+
+/// The ends of the certificates in use.
+pub fn certificate_ends() -> Vec<CertificateEnd> {
+    let mut ends: Vec<_> = existing()
+        .iter()
+        .flat_map(|one| one.certificate_ends())
+        .collect();
+    ends.sort();
+    ends.dedup();
+    ends
+}
+
+/// Logs a warning for every certificate in use that ends within 30 days.
+pub fn warn_of_certificate_ends() {
+    expiry::warn_of_all(&certificate_ends());
+}

@@ -1,0 +1,128 @@
+//! What is made from files, and made anew when they change.
+//!
+//! Every use looks at the files' times, sizes and inodes. Files that cannot be used, or do not
+//! belong together, leave the former ones in use, with a warning.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tracing::{info, warn};
+
+use super::TlsError;
+use super::expiry::{self, CertificateEnd};
+
+/// After this time files that could not be used are tried again, though they have not changed: the
+/// cause may have been another, such as a lack of descriptors.
+const RETRY: Duration = Duration::from_secs(60);
+
+/// What is made from files, and the ends of the certificates in them.
+pub(super) struct Made<T> {
+    pub(super) value: T,
+    pub(super) ends: Vec<CertificateEnd>,
+}
+
+type Make<T> = dyn Fn() -> Result<Made<T>, TlsError> + Send + Sync;
+
+/// What is made from files.
+pub(super) struct Watched<T> {
+    paths: Vec<PathBuf>,
+    make: Box<Make<T>>,
+    latest: Mutex<Latest<T>>,
+}
+
+struct Latest<T> {
+    stamps: Vec<Stamp>,
+    value: Arc<T>,
+    ends: Vec<CertificateEnd>,
+    /// When files that could not be used are tried again.
+    retry: Option<Instant>,
+}
+
+/// Shows whether a file is the same as before; `None` of one that is gone.
+type Stamp = Option<(i64, i64, u64, u64)>;
+
+impl<T: Send + Sync + 'static> Watched<T> {
+    /// Makes the value for the first time.
+    ///
+    /// # Errors
+    /// The file that cannot be used, and the reason.
+    pub(super) fn new(
+        paths: Vec<PathBuf>,
+        make: impl Fn() -> Result<Made<T>, TlsError> + Send + Sync + 'static,
+    ) -> Result<Arc<Watched<T>>, TlsError> {
+        let stamps = stamps(&paths);
+        let made = make()?;
+        expiry::warn_of_all(&made.ends);
+        let watched = Arc::new(Watched {
+            paths,
+            make: Box::new(make),
+            latest: Mutex::new(Latest {
+                stamps,
+                value: Arc::new(made.value),
+                ends: made.ends,
+                retry: None,
+            }),
+        });
+        let weak: Weak<Watched<T>> = Arc::downgrade(&watched);
+        super::reload::register(weak);
+        Ok(watched)
+    }
+
+    /// The value of the files as they are.
+    pub(super) fn latest(&self) -> Arc<T> {
+        let stamps = stamps(&self.paths);
+        let mut latest = self.latest.lock();
+        let is_due = latest.retry.is_some_and(|retry| retry <= Instant::now());
+        if stamps != latest.stamps || is_due {
+            self.remake(&mut latest, stamps);
+        }
+        Arc::clone(&latest.value)
+    }
+
+    fn remake(&self, latest: &mut Latest<T>, stamps: Vec<Stamp>) {
+        latest.stamps = stamps;
+        match (self.make)() {
+            Ok(made) => {
+                info!(files = ?self.paths, "using the new TLS files");
+                expiry::warn_of_all(&made.ends);
+                latest.value = Arc::new(made.value);
+                latest.ends = made.ends;
+                latest.retry = None;
+            }
+            Err(error) => {
+                warn!(%error, "cannot use the new TLS files; the former ones stay in use");
+                latest.retry = Some(Instant::now() + RETRY);
+            }
+        }
+    }
+}
+
+impl<T: Send + Sync + 'static> super::Reload for Watched<T> {
+    fn reload(&self) {
+        let stamps = stamps(&self.paths);
+        self.remake(&mut self.latest.lock(), stamps);
+    }
+
+    fn certificate_ends(&self) -> Vec<CertificateEnd> {
+        self.latest();
+        self.latest.lock().ends.clone()
+    }
+}
+
+impl<T> std::fmt::Debug for Watched<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Watched").field(&self.paths).finish()
+    }
+}
+
+fn stamps(paths: &[PathBuf]) -> Vec<Stamp> {
+    let stamp = |path: &PathBuf| {
+        let file = fs::metadata(path).ok()?;
+        Some((file.mtime(), file.mtime_nsec(), file.len(), file.ino()))
+    };
+    paths.iter().map(stamp).collect()
+}
