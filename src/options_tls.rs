@@ -8,7 +8,7 @@ mod upstream;
 
 use std::path::PathBuf;
 
-use keelson_store::config::{AllowedNames, TlsFiles, TlsParameters, Url};
+use keelson_store::config::{AllowedNames, ClientTlsFiles, TlsFiles, TlsParameters, Url};
 
 use crate::flags::Values;
 use crate::options::OptionsError;
@@ -48,6 +48,15 @@ fn parameters(values: &Values) -> Result<TlsParameters, OptionsError> {
     let text = |flag| values.text(flag);
     let [min, max, suites] = ["tls-min-version", "tls-max-version", "cipher-suites"].map(text);
     TlsParameters::parse(min, max, suites).map_err(OptionsError::TlsParameters)
+}
+
+/// What is presented to a discovery service, and trusted.
+pub(crate) fn discovery(values: &Values) -> Result<ClientTlsFiles, OptionsError> {
+    let own = identity(values, "discovery-cert", "discovery-key")?;
+    Ok(ClientTlsFiles {
+        trusts_any: values.boolean("discovery-insecure-skip-tls-verify"),
+        ..ClientTlsFiles::new(own, file(values, "discovery-cacert"))
+    })
 }
 
 /// A warning of suites that Go has and that are not served here.

@@ -16,8 +16,12 @@ const ANSWER_MAX: usize = 4096;
 
 /// Requests a token for `size` members from a discovery service; retries a few times.
 ///
-/// `service_url` is the service's own, `http://host:8087`.
-pub async fn new_token(service_url: &str, size: Size) -> Result<DiscoveryUrl, DiscoveryError> {
+/// `service_url` is the service's own, `http://host:8087`; `tls` is for https.
+pub async fn new_token(
+    service_url: &str,
+    size: Size,
+    tls: &ClientTls,
+) -> Result<DiscoveryUrl, DiscoveryError> {
     let url = new_url(service_url, size)?;
     let mut backoff = Backoff::new(RetryPolicy {
         first: Duration::from_secs(1),
@@ -25,7 +29,7 @@ pub async fn new_token(service_url: &str, size: Size) -> Result<DiscoveryUrl, Di
         attempts_max: 5,
     });
     loop {
-        let error = match request_token(&url).await {
+        let error = match request_token(&url, tls).await {
             Ok(token) => return Ok(token),
             Err(DiscoveryError::Http(error)) if error.is_passing() => error,
             Err(error) => return Err(error),
@@ -58,12 +62,12 @@ fn new_url(service_url: &str, size: Size) -> Result<Url, DiscoveryError> {
     Ok(url)
 }
 
-async fn request_token(url: &Url) -> Result<DiscoveryUrl, DiscoveryError> {
+async fn request_token(url: &Url, tls: &ClientTls) -> Result<DiscoveryUrl, DiscoveryError> {
     let timeout = Duration::from_secs(5);
     let http = Http {
         proxy: None,
         connect_timeout: timeout,
-        tls: ClientTls::default(),
+        tls: tls.clone(),
     };
     let fetched = http
         .fetch(url, &RequestParts::default(), timeout, ANSWER_MAX)

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{ArgAction, Parser, Subcommand};
 use keelson_discovery::service::{self, HttpRegistry, ServiceOptions};
 use keelson_discovery::{DiscoveryError, HttpError, Size, SizeError};
+use keelson_proxy::{ClientTls, ClientTlsFiles, ServerTls, TlsError, TlsFiles};
 use keelson_store::OpenError;
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
@@ -55,6 +56,15 @@ struct Serve {
     /// Data directory of the built-in store.
     #[arg(long, default_value = "discovery.keelson")]
     data_dir: PathBuf,
+    /// TLS certificate of the service; with it hosts must use https.
+    #[arg(long, requires = "key_file")]
+    cert_file: Option<PathBuf>,
+    /// Private key of --cert-file.
+    #[arg(long, requires = "cert_file")]
+    key_file: Option<PathBuf>,
+    /// CA that hosts' certificates must be signed by.
+    #[arg(long, requires = "cert_file")]
+    trusted_ca_file: Option<PathBuf>,
     /// Days until a token expires; 0 is never.
     #[arg(long, default_value_t = 7)]
     token_days: u32,
@@ -68,6 +78,15 @@ struct New {
     /// URL of the discovery service.
     #[arg(long, default_value = SERVICE)]
     service: String,
+    /// CA that the service's certificate must be signed by [default: the system's CAs].
+    #[arg(long)]
+    cacert: Option<PathBuf>,
+    /// TLS certificate presented to the service.
+    #[arg(long, requires = "key")]
+    cert: Option<PathBuf>,
+    /// Private key of --cert.
+    #[arg(long, requires = "cert")]
+    key: Option<PathBuf>,
     /// Number of members of the cluster [env: DEIS_NUM_INSTANCES] [default: 3].
     #[arg(long)]
     size: Option<String>,
@@ -79,6 +98,8 @@ enum DiscoveryCommandError {
     Signals(std::io::Error),
     #[error("{0}")]
     Io(#[from] std::io::Error),
+    #[error("{0}")]
+    Tls(#[from] TlsError),
     #[error("{0}")]
     Store(#[from] OpenError),
     #[error("{0}")]
@@ -116,7 +137,8 @@ impl Serve {
             .etcd
             .clone()
             .or_else(|| environment::variable("DISC_ETCD"));
-        let options = self.options();
+        let options = self.options()?;
+        tokio::spawn(crate::certificates::care(Vec::new()));
         match etcd {
             Some(url) => {
                 let registry = Arc::new(HttpRegistry::new(&url, Duration::from_secs(1))?);
@@ -131,16 +153,23 @@ impl Serve {
         }
     }
 
-    fn options(&self) -> ServiceOptions {
+    fn options(&self) -> Result<ServiceOptions, TlsError> {
         let day = Duration::from_secs(24 * 60 * 60);
-        ServiceOptions {
+        let own = self.cert_file.clone().zip(self.key_file.clone());
+        let files = own.map(|(cert, key)| TlsFiles {
+            client_ca: self.trusted_ca_file.clone(),
+            http1_only: true,
+            ..TlsFiles::new(cert, key)
+        });
+        Ok(ServiceOptions {
+            tls: files.map(ServerTls::new).transpose()?,
             prefix: self
                 .host
                 .clone()
                 .or_else(|| environment::variable("DISC_HOST")),
             token_ttl: (0 < self.token_days).then(|| day * self.token_days),
             ..ServiceOptions::default()
-        }
+        })
     }
 }
 
@@ -175,7 +204,8 @@ impl New {
         if let Some(warning) = size.warning() {
             warn!("{warning}");
         }
-        let url = keelson_discovery::new_token(&self.service, size).await?;
+        let tls = ClientTls::new(ClientTlsFiles::new(self.cert.zip(self.key), self.cacert))?;
+        let url = keelson_discovery::new_token(&self.service, size, &tls).await?;
         println!("{}", url.as_str());
         Ok(None)
     }

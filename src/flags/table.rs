@@ -78,8 +78,7 @@ const GATES: &str = "none of etcd's feature gates is implemented, its corruption
 pub(super) const COMPACTION: &str =
     "leave the flag out and run `etcdctl compact` regularly, or old revisions fill the quota";
 
-const DISCOVERY: &str =
-    "use a discovery service without TLS and without users, on a network you trust";
+const DISCOVERY: &str = "use a discovery cluster without users, on a network you trust or over TLS";
 
 group! { CLUSTERING, "Clustering",
     "initial-advertise-peer-urls", Urls, "http://localhost:2380", Works =>
@@ -107,15 +106,15 @@ group! { CLUSTERING, "Clustering",
         "V3 discovery: keepalive time for client connections.";
     "discovery-keepalive-timeout", Duration, "6s", Works =>
         "V3 discovery: keepalive timeout for client connections.";
-    "discovery-insecure-transport", Bool, "true", Unsupported(DISCOVERY) =>
+    "discovery-insecure-transport", Bool, "true", Works =>
         "V3 discovery: disable transport security for client connections.";
-    "discovery-insecure-skip-tls-verify", Bool, "false", Inert =>
+    "discovery-insecure-skip-tls-verify", Bool, "false", Works =>
         "V3 discovery: skip server certificate verification.";
-    "discovery-cert", Text, "", Unsupported(DISCOVERY) =>
+    "discovery-cert", Text, "", Works =>
         "V3 discovery: TLS certificate file of this client.";
-    "discovery-key", Text, "", Unsupported(DISCOVERY) =>
+    "discovery-key", Text, "", Works =>
         "V3 discovery: TLS key file of this client.";
-    "discovery-cacert", Text, "", Unsupported(DISCOVERY) =>
+    "discovery-cacert", Text, "", Works =>
         "V3 discovery: CA bundle to verify the service with.";
     "discovery-user", Text, "", Unsupported(DISCOVERY) =>
         "V3 discovery: username[:password] for authentication.";

@@ -109,6 +109,11 @@ async fn look_up(
         "got the initial cluster from DNS"
     );
     member.config.initial_cluster = parsed(&found)?;
+    let client = &mut member.config.peer_tls.client;
+    if found.contains("=https://") && client.ca.is_none() && !client.trusts_any {
+        // As in etcd: a forged record leads to a host without a certificate for the domain.
+        client.server_name = Some(service.domain.clone());
+    }
     Ok(Role::Member(member))
 }
 

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use keelson_discovery::{srv, v3};
-use keelson_proxy::Mode;
+use keelson_proxy::{ClientTlsFiles, Mode};
 
 use super::{MemberOptions, OptionsError, ProxyOptions};
 use crate::flags::Values;
+use crate::options_tls;
 
 /// All that `src/` needs to decide the role of a host, and to start it.
 #[derive(Debug)]
@@ -97,31 +98,33 @@ impl Bootstrap {
             return Err(OptionsError::Bootstrap);
         }
         let text = |flag: &str| values.text(flag).to_owned();
+        let tls = options_tls::discovery(values)?;
         Ok(match (text("discovery"), text("discovery-srv")) {
             (url, _) if !url.is_empty() => {
-                Bootstrap::Discovery(url, Box::new(discovery_options(values)))
+                Bootstrap::Discovery(url, Box::new(discovery_options(values, tls)))
             }
             (_, domain) if !domain.is_empty() => Bootstrap::Dns(srv::SrvQuery {
                 domain,
                 name: text("discovery-srv-name"),
             }),
             _ if !text("discovery-token").is_empty() => {
-                Bootstrap::DiscoveryV3(Box::new(v3_options(values)))
+                Bootstrap::DiscoveryV3(Box::new(v3_options(values, tls)))
             }
             _ => Bootstrap::List,
         })
     }
 }
 
-fn discovery_options(values: &Values) -> keelson_discovery::Options {
+fn discovery_options(values: &Values, tls: ClientTlsFiles) -> keelson_discovery::Options {
     let proxy = values.text("discovery-proxy");
     keelson_discovery::Options {
         proxy: (!proxy.is_empty()).then(|| proxy.to_owned()),
+        tls,
         ..keelson_discovery::Options::default()
     }
 }
 
-fn v3_options(values: &Values) -> v3::Options {
+fn v3_options(values: &Values, tls: ClientTlsFiles) -> v3::Options {
     let text = |flag: &str| values.text(flag).to_owned();
     let endpoints = text("discovery-endpoints");
     let endpoints = endpoints
@@ -135,6 +138,9 @@ fn v3_options(values: &Values) -> v3::Options {
         request_timeout: values.duration("discovery-request-timeout"),
         keepalive_time: values.duration("discovery-keepalive-time"),
         keepalive_timeout: values.duration("discovery-keepalive-timeout"),
+        is_secure: !values.boolean("discovery-insecure-transport")
+            || tls != ClientTlsFiles::default(),
+        tls,
         user: Some(text("discovery-user")).filter(|user| !user.is_empty()),
         ..v3::Options::default()
     }

@@ -51,7 +51,7 @@ fn origins_and_hosts_are_taken_as_listed() {
 fn no_flag_on_which_safety_hangs_is_ignored() {
     for flag in [
         "--enable-grpc-gateway=false",
-        "--discovery-insecure-transport=false",
+        "--discovery-user root:pw",
         "--corrupt-check-time 1h",
         "--experimental-initial-corrupt-check",
         "--experimental-compact-hash-check-enabled",

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use keelson_discovery::{DiscoveryError, Size, SizeError};
+use keelson_proxy::ClientTls;
 use tokio::net::TcpStream;
 use tokio::process::Child;
 use tokio::time::{Instant, sleep};
@@ -78,7 +79,8 @@ impl Discovery {
             return Ok(Discovery { url, service });
         }
         let size: Size = arguments.members.to_string().parse()?;
-        let url = keelson_discovery::new_token(&plan::url(port), size).await?;
+        let url =
+            keelson_discovery::new_token(&plan::url(port), size, &ClientTls::default()).await?;
         let url = url.as_str().to_owned();
         std::fs::write(&file, &url).map_err(|error| ServiceError::Kept(file, error))?;
         Ok(Discovery { url, service })

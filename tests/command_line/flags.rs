@@ -154,9 +154,9 @@ fn what_cannot_work_says_so_and_exits() {
             vec!["--peer-cert-file and --peer-key-file must be given together"],
         ),
         (
-            "--discovery-cert x",
+            "--discovery-cert x --discovery-token t --discovery-endpoints 127.0.0.1:1",
             1,
-            vec!["--discovery-cert is not supported yet", "without TLS"],
+            vec!["--discovery-cert and --discovery-key must be given together"],
         ),
         (
             "--discovery http://d/t --initial-cluster default=http://localhost:2380",

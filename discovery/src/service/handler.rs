@@ -173,7 +173,12 @@ impl<R: Registry> Handler<R> {
         }
         let host = parts.headers.get(header::HOST)?.to_str().ok()?;
         let sane = |c: char| c.is_ascii_alphanumeric() || ".:-_[]".contains(c);
-        (!host.is_empty() && host.chars().all(sane)).then(|| format!("http://{host}"))
+        let scheme = if self.options.tls.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        (!host.is_empty() && host.chars().all(sane)).then(|| format!("{scheme}://{host}"))
     }
 
     /// Creates a token and deletes it.

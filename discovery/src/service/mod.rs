@@ -30,6 +30,7 @@ mod writes;
 use std::time::Duration;
 
 use http::Method;
+use keelson_port::ServerTls;
 
 pub use limits::RateLimit;
 pub use registry::{Body, HttpRegistry, Registry, RegistryError};
@@ -54,6 +55,8 @@ pub fn forwarded(method: &Method, path: &str) -> Option<String> {
 pub struct ServiceOptions {
     /// `--host`: the prefix of a new token's URL. The default is the request's `Host`.
     pub prefix: Option<String>,
+    /// The port speaks TLS. The files must offer HTTP/1.1 alone.
+    pub tls: Option<ServerTls>,
     /// The size of a token whose `/new` names none.
     pub size_default: Size,
     /// A token's time to live; `None` for tokens that do not expire, as at discovery.etcd.io.
@@ -85,6 +88,7 @@ impl Default for ServiceOptions {
     fn default() -> ServiceOptions {
         ServiceOptions {
             prefix: None,
+            tls: None,
             size_default: "3".parse().expect("three is a size"),
             token_ttl: Some(Duration::from_secs(7 * 24 * 60 * 60)),
             registry_timeout: Duration::from_secs(5),

@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use keelson_port::{ServerTls, Wire};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
@@ -46,6 +47,7 @@ pub async fn serve<R: Registry>(
         metrics: Arc::clone(&metrics),
     };
     let server = Arc::new(Server {
+        tls: options.tls.clone(),
         head_timeout: options.head_timeout,
         drain_timeout: options.drain_timeout,
         handler: Handler::new(registry, options, metrics),
@@ -112,6 +114,7 @@ impl Acceptor {
 
 struct Server<R> {
     handler: Handler<R>,
+    tls: Option<ServerTls>,
     head_timeout: Duration,
     drain_timeout: Duration,
 }
@@ -119,21 +122,38 @@ struct Server<R> {
 impl<R: Registry> Server<R> {
     /// Serves one connection until it ends or the service stops. Dropping a request's future ends
     /// its wait at the registry.
-    async fn connection(
-        self: Arc<Server<R>>,
-        accepted: Accepted,
+    async fn connection(self: Arc<Server<R>>, accepted: Accepted, stopped: watch::Receiver<()>) {
+        let Accepted {
+            stream,
+            from,
+            _slot,
+            _place,
+        } = accepted;
+        // An optimisation: the connection works without it.
+        let _ = stream.set_nodelay(true);
+        let Some(tls) = &self.tls else {
+            return self.requests(stream, from, stopped).await;
+        };
+        match time::timeout(self.head_timeout, tls.accept(stream)).await {
+            Ok(Ok(stream)) => self.requests(stream, from, stopped).await,
+            Ok(Err(error)) => debug!(%error, %from, "a TLS handshake failed"),
+            Err(_) => debug!(%from, "a TLS handshake took too long"),
+        }
+    }
+
+    async fn requests(
+        self: &Arc<Server<R>>,
+        stream: impl Wire,
+        from: IpAddr,
         mut stopped: watch::Receiver<()>,
     ) {
-        let from = accepted.from;
-        // An optimisation: the connection works without it.
-        let _ = accepted.stream.set_nodelay(true);
-        let server = Arc::clone(&self);
+        let server = Arc::clone(self);
         let service = service_fn(move |request| answer(Arc::clone(&server), from, request));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.head_timeout)
             .max_buf_size(HEAD_BYTES_MAX)
-            .serve_connection(TokioIo::new(accepted.stream), service);
+            .serve_connection(TokioIo::new(stream), service);
         let mut connection = pin!(connection);
         let ended = tokio::select! {
             ended = &mut connection => ended,

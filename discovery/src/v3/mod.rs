@@ -14,6 +14,7 @@ mod session;
 
 use std::time::Duration;
 
+use keelson_port::ClientTlsFiles;
 use session::Session;
 
 use crate::backoff::RetryPolicy;
@@ -23,7 +24,7 @@ use crate::{DiscoveryError, Registration};
 /// `--discovery-token` and what goes with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// `--discovery-endpoints`: `http://host:port`, or without a scheme.
+    /// `--discovery-endpoints`: `http://host:port`, `https://host:port`, or without a scheme.
     pub endpoints: Vec<String>,
     /// `--discovery-token`. It is also the token that ids are computed from.
     pub token: String,
@@ -35,6 +36,12 @@ pub struct Options {
     pub keepalive_time: Duration,
     /// `--discovery-keepalive-timeout`.
     pub keepalive_timeout: Duration,
+    /// `--discovery-cert`, `--discovery-key`, `--discovery-cacert` and
+    /// `--discovery-insecure-skip-tls-verify`, for https endpoints.
+    pub tls: ClientTlsFiles,
+    /// Endpoints without a scheme are https: `--discovery-insecure-transport=false`, or a file is
+    /// given.
+    pub is_secure: bool,
     /// `--discovery-user`: not offered yet, refused with an error.
     pub user: Option<String>,
     /// A watch without an event is requested again after this long.
@@ -52,6 +59,8 @@ impl Default for Options {
             request_timeout: Duration::from_secs(5),
             keepalive_time: Duration::from_secs(2),
             keepalive_timeout: Duration::from_secs(6),
+            tls: ClientTlsFiles::default(),
+            is_secure: false,
             user: None,
             wait_max: Duration::from_secs(60),
             retry: RetryPolicy::default(),

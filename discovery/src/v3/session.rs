@@ -1,10 +1,15 @@
 //! Requests to the first endpoint that answers.
 
 use std::future::Future;
+use std::io;
 use std::time::Duration;
 
+use http::Uri;
+use hyper_util::rt::TokioIo;
+use keelson_port::{ClientTls, Protocol, Wire};
 use keelson_proto::etcdserverpb::kv_client::KvClient;
 use keelson_proto::etcdserverpb::{RangeRequest, RangeResponse, TxnRequest, TxnResponse};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
@@ -28,6 +33,7 @@ pub(super) struct Session {
     /// `/_etcd/registry/<token>`
     pub(super) prefix: String,
     endpoints: Vec<Endpoint>,
+    tls: ClientTls,
     /// The index of the current endpoint; the next one after each failure.
     turn: usize,
     channel: Option<Channel>,
@@ -52,10 +58,13 @@ impl Session {
             return missing("v3 discovery needs --discovery-endpoints, such as http://host:2379");
         }
         let endpoints = options.endpoints.iter().map(|text| endpoint(text, options));
+        let tls = ClientTls::new(options.tls.clone());
+        let tls = tls.map_err(|error| DiscoveryError::Option(error.to_string()))?;
         Ok(Session {
             options: options.clone(),
             prefix: format!("{ROOT}/{}", token.join("/")),
             endpoints: endpoints.collect::<Result<_, _>>()?,
+            tls,
             turn: 0,
             channel: None,
             backoff: Backoff::new(options.retry),
@@ -105,9 +114,15 @@ impl Session {
     /// A channel to the current endpoint. It connects when it is used.
     pub(super) fn channel(&mut self) -> Channel {
         let endpoint = &self.endpoints[self.turn % self.endpoints.len()];
-        self.channel
-            .get_or_insert_with(|| endpoint.connect_lazy())
-            .clone()
+        let connect = || {
+            let tls = self.tls.clone();
+            let connector = tower::service_fn(move |uri: Uri| {
+                let tls = tls.clone();
+                async move { dial(&uri, &tls).await.map(TokioIo::new) }
+            });
+            endpoint.connect_with_connector_lazy(connector)
+        };
+        self.channel.get_or_insert_with(connect).clone()
     }
 
     /// Moves on to the next endpoint, and waits if that is likely to help.
@@ -143,6 +158,20 @@ impl Session {
     }
 }
 
+/// A connection to an endpoint, with TLS where it is https.
+async fn dial(uri: &Uri, tls: &ClientTls) -> io::Result<Box<dyn Wire>> {
+    let host = uri.host().unwrap_or_default();
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let is_secure = uri.scheme_str() == Some("https");
+    let port = uri.port_u16().unwrap_or(if is_secure { 443 } else { 80 });
+    let socket = TcpStream::connect((host, port)).await?;
+    socket.set_nodelay(true)?;
+    match is_secure {
+        true => Ok(Box::new(tls.connect(host, Protocol::Http2, socket).await?)),
+        false => Ok(Box::new(socket)),
+    }
+}
+
 fn client(channel: Channel) -> KvClient<Channel> {
     KvClient::new(channel).max_decoding_message_size(MESSAGE_MAX)
 }
@@ -169,11 +198,9 @@ fn is_final(code: Code) -> bool {
 fn endpoint(text: &str, options: &Options) -> Result<Endpoint, DiscoveryError> {
     let whole = match text.contains("://") {
         true => text.to_owned(),
+        false if options.is_secure => format!("https://{text}"),
         false => format!("http://{text}"),
     };
-    if whole.starts_with("https://") {
-        return Err(HttpError::Tls(whole).into());
-    }
     let endpoint = Endpoint::from_shared(whole.clone());
     let endpoint = endpoint.map_err(|_| HttpError::NotHttp(whole))?;
     Ok(endpoint

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use keelson_discovery::new_token;
 use keelson_discovery::service::ServiceOptions;
+use keelson_port::ClientTls;
 
 use crate::client::{self, Response, ask};
 use crate::etcd::{Etcd, Process, free_port, program, registered};
@@ -35,7 +36,7 @@ async fn our_hosts_come_up_through_debians_service() -> Result<()> {
         return Ok(());
     };
     for (size, hosts) in [(5, 8), (3, 3)] {
-        let url = new_token(&service, size.to_string().parse()?)
+        let url = new_token(&service, size.to_string().parse()?, &ClientTls::default())
             .await?
             .to_string();
         let delays =

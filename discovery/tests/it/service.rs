@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use keelson_discovery::service::{HttpRegistry, RateLimit, Registry, ServiceOptions, serve};
 use keelson_discovery::{Outcome, cluster_of, join, new_token};
+use keelson_port::ClientTls;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -61,7 +62,9 @@ async fn our_hosts_come_up_through_our_service() -> Result<()> {
         return Ok(());
     };
     let service = Service::before(&etcd.url(), ServiceOptions::default()).await?;
-    let url = new_token(&service.url, "5".parse()?).await?.to_string();
+    let url = new_token(&service.url, "5".parse()?, &ClientTls::default())
+        .await?
+        .to_string();
     ensure!(
         url.starts_with(&service.url) && !url.ends_with('\n'),
         "{url}"

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, ensure};
-use keelson_discovery::{Options, Outcome, join};
-use keelson_port::ClientTlsFiles;
+use keelson_discovery::service::ServiceOptions;
+use keelson_discovery::{Options, Outcome, join, new_token, v3};
+use keelson_port::{ClientTls, ClientTlsFiles, ServerTls, TlsFiles};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
@@ -16,6 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
+use crate::bounds::with_memory_registry;
 use crate::etcd::Etcd;
 use crate::hosts::{host, options, refusal};
 
@@ -23,7 +25,7 @@ use crate::hosts::{host, options, refusal};
 struct Front {
     address: SocketAddr,
     ca: PathBuf,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Front {
@@ -38,6 +40,8 @@ impl Front {
         let dir = tempfile::tempdir()?;
         let ca = dir.path().join("ca.pem");
         std::fs::write(&ca, root.pem())?;
+        std::fs::write(dir.path().join("cert.pem"), certificate.pem())?;
+        std::fs::write(dir.path().join("key.pem"), key.serialize_pem())?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let key = PrivateKeyDer::try_from(key.serialize_der()).map_err(anyhow::Error::msg)?;
         let config = ServerConfig::builder_with_provider(provider)
@@ -51,11 +55,7 @@ impl Front {
             TlsAcceptor::from(Arc::new(config)),
             behind,
         ));
-        Ok(Front {
-            address,
-            ca,
-            _dir: dir,
-        })
+        Ok(Front { address, ca, dir })
     }
 
     fn url(&self, host: &str, plain: &str) -> Result<String> {
@@ -84,6 +84,60 @@ async fn accept(listener: TcpListener, tls: TlsAcceptor, behind: SocketAddr) {
             }
         });
     }
+}
+
+/// A cluster with https endpoints, by a scheme and without one.
+#[tokio::test]
+async fn a_host_joins_by_a_v3_token_over_tls() -> Result<()> {
+    let Some(etcd) = Etcd::start().await? else {
+        return Ok(());
+    };
+    let front = Front::start(([127, 0, 0, 1], etcd.port()).into()).await?;
+    crate::v3::put(&etcd, "/_etcd/registry/t/_config/size", "1").await?;
+    let endpoint = format!("localhost:{}", front.address.port());
+    let options = |endpoint: String, tls| v3::Options {
+        endpoints: vec![endpoint],
+        token: "t".to_owned(),
+        retry: options().retry,
+        is_secure: true,
+        tls,
+        ..v3::Options::default()
+    };
+    let me = host(1, "t");
+    let mut unknown = options(endpoint.clone(), ClientTlsFiles::default());
+    unknown.retry.attempts_max = 2;
+    ensure!(v3::join(&me, &unknown, None).await.is_err());
+    for endpoint in [endpoint.clone(), format!("https://{endpoint}")] {
+        let trusted = options(endpoint, front.trusted().tls);
+        let joined = v3::join(&me, &trusted, None).await?;
+        ensure!(matches!(joined, Outcome::Member { .. }), "{joined:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_service_makes_https_tokens_where_it_has_a_certificate() -> Result<()> {
+    let front = Front::start(([127, 0, 0, 1], 1).into()).await?;
+    let file = |name| front.dir.path().join(name);
+    let files = TlsFiles {
+        http1_only: true,
+        ..TlsFiles::new(file("cert.pem"), file("key.pem"))
+    };
+    let options = ServiceOptions {
+        tls: Some(ServerTls::new(files)?),
+        ..ServiceOptions::default()
+    };
+    let service = with_memory_registry(options).await?;
+    let url = service.url.replace("http://127.0.0.1", "https://localhost");
+    let trusting = ClientTls::new(front.trusted().tls)?;
+    let token = new_token(&url, "3".parse()?, &trusting).await?;
+    ensure!(token.as_str().starts_with(&format!("{url}/")), "{token:?}");
+    ensure!(
+        new_token(&url, "3".parse()?, &ClientTls::default())
+            .await
+            .is_err()
+    );
+    Ok(())
 }
 
 /// An HTTP proxy that, after some errors, opens tunnels to any host for the user `u` with the

@@ -23,7 +23,7 @@ fn options(etcd: &Etcd, token: &str) -> Options {
 }
 
 /// Writes a key through the JSON gateway.
-async fn put(etcd: &Etcd, key: &str, value: &str) -> Result<()> {
+pub(crate) async fn put(etcd: &Etcd, key: &str, value: &str) -> Result<()> {
     let json = format!(r#"{{"key":"{}","value":"{}"}}"#, base64(key), base64(value));
     let answer = ask("POST", &format!("{}/v3/kv/put", etcd.url()), &json).await?;
     ensure!(answer.status == 200, "{answer:?}");

@@ -17,8 +17,6 @@ use rustls::PeerIncompatible;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 use tracing::{debug, info};
 
 use crate::connection::{self, Port};
@@ -40,7 +38,7 @@ pub(crate) async fn serve<S: Serve>(
 ) -> hyper::Result<()> {
     let client = connection::client_of(&socket);
     // A client that stops in the middle holds nothing for long: GHSA-6vch of etcd.
-    let shaking = time::timeout(port.limits.first_bytes_timeout, accept(socket, tls));
+    let shaking = time::timeout(port.limits.first_bytes_timeout, tls.accept(socket));
     let shaken = tokio::select! {
         shaken = shaking => shaken.unwrap_or_else(|late| Err(late.into())),
         () = &mut begun => return Ok(()),
@@ -55,14 +53,6 @@ pub(crate) async fn serve<S: Serve>(
             Ok(())
         }
     }
-}
-
-async fn accept(socket: TcpStream, tls: &ServerTls) -> io::Result<TlsStream<TcpStream>> {
-    let from = connection::client_of(&socket).ip();
-    let stream = TlsAcceptor::from(tls.config()).accept(socket).await?;
-    let chain = stream.get_ref().1.peer_certificates();
-    tls.check_address(chain, from).await?;
-    Ok(stream)
 }
 
 /// Answers a request that came without TLS, as Go's servers do, and closes the connection.

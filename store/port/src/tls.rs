@@ -27,6 +27,9 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 pub use client::{ClientTls, ClientTlsFiles, Protocol, TlsSocket};
 pub use expiry::CertificateEnd;
@@ -40,6 +43,7 @@ pub use reload::{
 };
 pub use subject::{common_name, common_name_of};
 
+use crate::connection::client_of;
 use files::{certificates, mismatch, revocation_lists, roots_of, unusable};
 use names::NamedClients;
 use watched::{Made, Watched};
@@ -67,6 +71,8 @@ pub struct TlsFiles {
     pub crl: Option<PathBuf>,
     /// The names that clients' certificates must have.
     pub allowed: AllowedNames,
+    /// HTTP/2 is not offered.
+    pub http1_only: bool,
     /// The names of a client's certificate must lead to the client's address: etcd's check of
     /// peers.
     pub checks_addresses: bool,
@@ -118,8 +124,20 @@ impl ServerTls {
         Arc::clone(&self.latest.latest())
     }
 
+    /// Performs the TLS handshake with a client over a new socket. The caller bounds its time.
+    ///
+    /// # Errors
+    /// The client offers nothing that is served, its certificate is refused, or it disconnects.
+    pub async fn accept(&self, socket: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        let from = client_of(&socket).ip();
+        let stream = TlsAcceptor::from(self.config()).accept(socket).await?;
+        let chain = stream.get_ref().1.peer_certificates();
+        self.check_address(chain, from).await?;
+        Ok(stream)
+    }
+
     /// Checks the address of a client whose certificate is verified.
-    pub(crate) async fn check_address(
+    async fn check_address(
         &self,
         chain: Option<&[CertificateDer<'static>]>,
         from: IpAddr,
@@ -153,7 +171,8 @@ fn server_config(files: &TlsFiles) -> Result<Made<Arc<ServerConfig>>, TlsError> 
     let mut config = builder
         .with_single_cert(chain, key)
         .map_err(|error| mismatch(&files.cert, &files.key, &error))?;
-    config.alpn_protocols = ALPN.map(<[u8]>::to_vec).into();
+    let protocols = if files.http1_only { &ALPN[1..] } else { &ALPN };
+    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
     let value = Arc::new(config);
     Ok(Made { value, ends })
 }
