@@ -51,6 +51,22 @@ pub(super) async fn connect(
     })
 }
 
+/// A channel to the gRPC API at a URL. It connects when it is used.
+///
+/// # Errors
+/// It is no URL.
+pub(crate) fn lazy(url: &str, tls: &ClientTls, answer_max: Duration) -> Result<Channel, Status> {
+    let endpoint = Endpoint::from_shared(url.to_owned());
+    let endpoint = endpoint.map_err(|error| Status::unavailable(error.to_string()))?;
+    let endpoint = endpoint.connect_timeout(answer_max).timeout(answer_max);
+    let tls = tls.clone();
+    let connector = tower::service_fn(move |uri: Uri| {
+        let tls = tls.clone();
+        async move { dial(&uri, &tls, Protocol::Http2).await.map(TokioIo::new) }
+    });
+    Ok(endpoint.connect_with_connector_lazy(connector))
+}
+
 /// Sends a GET request. Returns the headers and the body of an answer with status 200.
 ///
 /// # Errors

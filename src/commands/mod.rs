@@ -1,7 +1,7 @@
 //! The commands of the binary other than a host: the discovery service, etcd's two other proxies,
 //! the promotion of a proxy's host to a member, the replacement of a member, and a diagnosis.
 
-mod channel;
+pub(crate) mod channel;
 pub(crate) mod discovery;
 pub(crate) mod doctor;
 mod embedded;

@@ -56,7 +56,7 @@ pub(super) fn peer_client(values: &Values) -> Result<ClientTlsFiles, OptionsErro
     let ca = file(values, "peer-trusted-ca-file").or_else(|| file(values, "peer-ca-file"));
     Ok(ClientTlsFiles {
         identity: explicit.or(own),
-        // As in etcd: generated certificates are signed by nobody.
+        // As in etcd: generated certificates are signed by no CA.
         trusts_any: is_auto && ca.is_none(),
         ca,
         crl: file(values, "peer-crl-file"),

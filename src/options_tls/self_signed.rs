@@ -1,4 +1,4 @@
-//! `--auto-tls` and `--peer-auto-tls`: where a generated certificate is, and whom it is for.
+//! `--auto-tls` and `--peer-auto-tls`: where a generated certificate is, and its hosts.
 
 use std::path::PathBuf;
 

@@ -21,6 +21,10 @@ pub(crate) struct Arguments {
     /// directory, removed at the end].
     #[arg(long)]
     pub(crate) data_dir: Option<PathBuf>,
+    /// Mutual TLS for clients and peers, with certificates in the data directory, and a user root
+    /// with a password.
+    #[arg(long)]
+    pub(crate) secure: bool,
     /// Restart a host that has died.
     #[arg(long)]
     pub(crate) restart: bool,

@@ -3,16 +3,21 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use keelson_proto::etcdserverpb::StatusRequest;
 use keelson_proto::etcdserverpb::maintenance_client::MaintenanceClient;
+use keelson_proxy::ClientTls;
 use tokio::process::Child;
 use tokio::task::JoinSet;
-use tonic::transport::{Channel, Endpoint};
+use tonic::Request;
+use tonic::transport::Channel;
 
 use super::child;
-use super::plan::{self, HostPlan};
+use super::plan::HostPlan;
+use super::secure::Secure;
+use crate::commands::channel;
 use crate::environment;
 use crate::host::data_dir::DirectoryRole;
 
@@ -65,23 +70,25 @@ pub(super) struct Host {
     became: DirectoryRole,
     child: Child,
     client: MaintenanceClient<Channel>,
+    secure: Option<Arc<Secure>>,
 }
 
 impl Host {
     /// Starts the process; its log goes to the plan's file.
-    pub(super) fn start(plan: HostPlan) -> io::Result<Host> {
-        let endpoint = Endpoint::from_shared(plan::url(plan.client_port))
-            .map_err(io::Error::other)?
-            .connect_timeout(ANSWER_MAX)
-            .timeout(ANSWER_MAX);
+    pub(super) fn start(plan: HostPlan, secure: Option<Arc<Secure>>) -> io::Result<Host> {
+        let channel = match &secure {
+            Some(secure) => secure.channel(&plan.client_url, ANSWER_MAX),
+            None => channel::lazy(&plan.client_url, &ClientTls::default(), ANSWER_MAX),
+        };
+        let client = MaintenanceClient::new(channel.map_err(io::Error::other)?);
         let child = spawn(&plan)?;
-        let client = MaintenanceClient::new(endpoint.connect_lazy());
         Ok(Host {
             plan,
             state: HostState::Starting,
             became: DirectoryRole::Undecided,
             child,
             client,
+            secure,
         })
     }
 
@@ -171,9 +178,10 @@ fn spawn(plan: &HostPlan) -> io::Result<Child> {
 /// Requests the status of all hosts at once and records the answers.
 pub(super) async fn observe_all(hosts: &mut [Host]) {
     let mut asked = JoinSet::new();
+    let token = token(hosts).await;
     for (number, host) in hosts.iter().enumerate().filter(|(_, host)| !host.is_down()) {
-        let client = host.client.clone();
-        asked.spawn(async move { (number, ask(client).await) });
+        let (client, token, secure) = (host.client.clone(), token.clone(), host.secure.clone());
+        asked.spawn(async move { (number, ask(client, token, secure).await) });
     }
     while let Some(answered) = asked.join_next().await {
         if let Ok((number, answer)) = answered {
@@ -182,9 +190,34 @@ pub(super) async fn observe_all(hosts: &mut [Host]) {
     }
 }
 
-async fn ask(mut client: MaintenanceClient<Channel>) -> Option<StatusAnswer> {
-    let asked = tokio::time::timeout(ANSWER_MAX, client.status(StatusRequest::default()));
-    let status = asked.await.ok()?.ok()?.into_inner();
+/// The token of the user `root`, where hosts require one.
+async fn token(hosts: &[Host]) -> Option<String> {
+    let up = |host: &&Host| matches!(host.state, HostState::Up(_));
+    let host = hosts
+        .iter()
+        .find(up)
+        .or_else(|| hosts.iter().find(|host| !host.is_down()))?;
+    host.secure.as_ref()?.token(&host.plan.client_url).await
+}
+
+async fn ask(
+    mut client: MaintenanceClient<Channel>,
+    token: Option<String>,
+    secure: Option<Arc<Secure>>,
+) -> Option<StatusAnswer> {
+    let mut request = Request::new(StatusRequest::default());
+    if let Some(token) = token.and_then(|token| token.parse().ok()) {
+        request.metadata_mut().insert("token", token);
+    }
+    let asked = tokio::time::timeout(ANSWER_MAX, client.status(request));
+    let status = match (asked.await.ok()?, secure) {
+        (Ok(answer), _) => answer.into_inner(),
+        (Err(status), Some(secure)) => {
+            secure.refused(&status);
+            return None;
+        }
+        (Err(_), None) => return None,
+    };
     let header = status.header.unwrap_or_default();
     Some(StatusAnswer {
         id: header.member_id,

@@ -10,12 +10,14 @@ mod child;
 mod host;
 mod plan;
 mod screen;
+mod secure;
 mod service;
 
 use std::fs::{File, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
@@ -55,6 +57,8 @@ enum PlaygroundError {
     Ended(String, String, String),
     #[error("{0} does not serve after {1} seconds. The end of its log:\n{2}")]
     Late(String, u64, String),
+    #[error("{0}")]
+    Secure(#[from] secure::SecureError),
     #[error("cannot start: {0}")]
     Io(#[from] std::io::Error),
 }
@@ -152,23 +156,29 @@ async fn play(arguments: &Arguments) -> Result<(), PlaygroundError> {
 impl Playground {
     /// Starts all processes and shows their states; returns only with an error.
     async fn follow(&mut self, arguments: &Arguments, data: &Data) -> Result<(), PlaygroundError> {
+        let secure = secure::prepare(arguments.secure, data.path())?.map(Arc::new);
         let discovery = Discovery::bring_up(arguments, data.path()).await?;
         let discovery = self.discovery.insert(discovery);
-        for plan in plan::plan(arguments, data.path(), &discovery.url) {
+        for plan in plan::plan(arguments, data.path(), &discovery.url, secure.as_deref()) {
             let name = plan.name.clone();
-            let host = Host::start(plan).map_err(|e| PlaygroundError::Spawn(name, e))?;
+            let host =
+                Host::start(plan, secure.clone()).map_err(|e| PlaygroundError::Spawn(name, e))?;
             self.hosts.push(host);
         }
         let hosts = &mut self.hosts;
         let all = screen::number(hosts.len(), "host", "hosts");
         screen::print(&format!("Starting {all} ...\n"));
         wait_until_serving(hosts).await?;
+        if let (Some(secure), Some(host)) = (&secure, hosts.first()) {
+            secure.enable_auth(&host.plan.client_url).await?;
+        }
         let is_temporary = matches!(data, Data::Temporary(_));
         screen::print(&screen::introduction(
             hosts,
             discovery,
             data.path(),
             is_temporary,
+            secure.as_deref(),
         ));
         let mut screen = Screen::new(hosts);
         let mut ticks = interval(POLL);

@@ -4,6 +4,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
 use super::arguments::Arguments;
+use super::secure::Secure;
 
 /// The distance between the ports of two hosts.
 const PORT_STEP: u16 = 10;
@@ -20,6 +21,7 @@ pub(super) struct HostPlan {
     pub(super) name: String,
     pub(super) client_port: u16,
     pub(super) peer_port: u16,
+    pub(super) client_url: String,
     pub(super) data_dir: PathBuf,
     pub(super) log: PathBuf,
     /// etcd's flags only: etcd could be started with them.
@@ -100,14 +102,28 @@ pub(super) fn host_beyond(arguments: &Arguments, data: &Path) -> Option<String> 
 }
 
 /// The plans of the hosts: the same flags but for names and addresses.
-pub(super) fn plan(arguments: &Arguments, data: &Path, discovery: &str) -> Vec<HostPlan> {
+pub(super) fn plan(
+    arguments: &Arguments,
+    data: &Path,
+    discovery: &str,
+    secure: Option<&Secure>,
+) -> Vec<HostPlan> {
     hosts_and_ports(arguments)
-        .map(|(name, client, peer)| one(data, name, client, peer, discovery))
+        .map(|(name, client, peer)| one(data, name, [client, peer], discovery, secure))
         .collect()
 }
 
-fn one(data: &Path, name: String, client: u16, peer: u16, discovery: &str) -> HostPlan {
+fn one(
+    data: &Path,
+    name: String,
+    [client, peer]: [u16; 2],
+    discovery: &str,
+    secure: Option<&Secure>,
+) -> HostPlan {
     let data_dir = data.join(&name);
+    let scheme = scheme(secure.is_some());
+    let url = |port| format!("{scheme}://127.0.0.1:{port}");
+    let own = secure.map(Secure::flags).unwrap_or_default();
     let flags = [
         ("name", name.clone()),
         ("data-dir", data_dir.display().to_string()),
@@ -123,12 +139,18 @@ fn one(data: &Path, name: String, client: u16, peer: u16, discovery: &str) -> Ho
         peer_port: peer,
         data_dir,
         log: data.join(format!("{name}.log")),
+        client_url: url(client),
         flags: flags
             .iter()
+            .chain(&own)
             .map(|(flag, value)| format!("--{flag}={value}"))
             .collect(),
         name,
     }
+}
+
+fn scheme(is_secure: bool) -> &'static str {
+    if is_secure { "https" } else { "http" }
 }
 
 /// The URL of a port on this machine.
@@ -146,13 +168,14 @@ mod tests {
             proxies,
             base_port,
             data_dir: None,
+            secure: false,
             restart: false,
         }
     }
 
     #[test]
     fn ports_are_ten_apart_and_peers_are_next_door() {
-        let plans = plan(&arguments(2, 1, 2379), Path::new("/d"), "http://d/t");
+        let plans = plan(&arguments(2, 1, 2379), Path::new("/d"), "http://d/t", None);
         let ports: Vec<_> = plans
             .iter()
             .map(|plan| (plan.client_port, plan.peer_port))

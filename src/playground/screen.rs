@@ -11,6 +11,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::host::{Host, HostState, StatusAnswer};
+use super::secure::Secure;
 use super::service::Discovery;
 
 /// The interval at which the reader of the output is checked.
@@ -22,6 +23,7 @@ pub(super) fn introduction(
     discovery: &Discovery,
     data: &Path,
     is_temporary: bool,
+    secure: Option<&Secure>,
 ) -> String {
     let (members, proxies) = (count(hosts, Host::is_member), count(hosts, Host::is_proxy));
     let spare = match members.saturating_sub(1) / 2 {
@@ -66,8 +68,39 @@ pub(super) fn introduction(
             plan.log.display(),
         );
     }
-    text.push_str(&what_next(hosts));
+    match secure {
+        Some(secure) => text.push_str(&what_next_with_tls(hosts, secure)),
+        None => text.push_str(&what_next(hosts)),
+    }
+    text.push_str(&the_end(hosts));
     text
+}
+
+/// Commands with certificates and the user.
+fn what_next_with_tls(hosts: &[Host], secure: &Secure) -> String {
+    let url = |host: &Host| host.plan.client_url.clone();
+    let all: Vec<String> = hosts.iter().map(url).collect();
+    let other = hosts.iter().find(|host| host.is_proxy());
+    let (first, other) = (&all[0], other.or(hosts.last()).map_or(all[0].clone(), url));
+    let [ca, cert, key, password] =
+        ["ca.pem", "client.pem", "client-key.pem", "root.password"].map(|name| secure.file(name));
+    let endpoints = all.join(",");
+    format!(
+        "\nAll ports need a certificate of {ca}, and requests the user root, whose password is in\n\
+         {password}\n\nNext, in another terminal:\n\n  \
+         export ETCDCTL_API=3 ETCDCTL_CACERT={ca}\n  \
+         export ETCDCTL_CERT={cert} ETCDCTL_KEY={key}\n  \
+         export ETCDCTL_USER=root:$(cat {password}) ENDPOINTS={endpoints}\n  \
+         etcdctl --endpoints {first} put greeting hello\n  \
+         etcdctl --endpoints {other} get greeting\n  \
+         etcdctl --endpoints $ENDPOINTS endpoint status -w table\n  \
+         CURL=\"curl -s --cacert {ca} --cert {cert} --key {key}\"\n  \
+         $CURL {first}/health\n  \
+         TOKEN=$($CURL {first}/v3/auth/authenticate \\\n    \
+         -d '{{\"name\":\"root\",\"password\":\"'$(cat {password})'\"}}' | \
+         sed 's/.*\"token\":\"\\([^\"]*\\)\".*/\\1/')\n  \
+         $CURL {first}/v3/kv/range -H \"Authorization: $TOKEN\" -d '{{\"key\":\"Z3JlZXRpbmc=\"}}'\n"
+    )
 }
 
 fn what_next(hosts: &[Host]) -> String {
@@ -89,6 +122,11 @@ fn what_next(hosts: &[Host]) -> String {
          curl http://{other}/v2/keys/greeting -XPUT -d value=hello    # etcd 2's keys\n",
         all.join(","),
     );
+    text
+}
+
+fn the_end(hosts: &[Host]) -> String {
+    let mut text = String::new();
     let leader = hosts.iter().find(|host| host.role() == "leader");
     if let Some(process) = leader
         .and_then(Host::process)

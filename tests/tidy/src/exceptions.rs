@@ -39,6 +39,7 @@ pub const FILES: &[&str] = &[
     "src/pages.rs",
     "src/playground/child.rs",
     "src/playground/mod.rs",
+    "src/playground/secure.rs",
     "src/playground/service.rs",
     "store/port/src/memory.rs",
     "store/port/src/socket.rs",
