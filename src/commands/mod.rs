@@ -1,5 +1,6 @@
 //! The commands of the binary other than a host: the discovery service, etcd's two other proxies,
-//! the promotion of a proxy's host to a member, the replacement of a member, and a diagnosis.
+//! the promotion of a proxy's host to a member, the replacement of a member, a diagnosis, and
+//! work on files.
 
 pub(crate) mod channel;
 pub(crate) mod discovery;
@@ -10,6 +11,7 @@ pub(crate) mod grpc_proxy;
 mod joining;
 pub(crate) mod promote;
 pub(crate) mod replace;
+pub(crate) mod util;
 
 use std::io;
 use std::net::SocketAddr;

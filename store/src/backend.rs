@@ -180,6 +180,14 @@ impl Backend for Store {
         Store::hash_kv(self, revision).await
     }
 
+    async fn hash(&self) -> Result<HashResponse, Error> {
+        Store::hash(self).await
+    }
+
+    fn snapshot(&self) -> impl Stream<Item = Result<SnapshotResponse, Error>> + Send + use<> {
+        Store::snapshot(self)
+    }
+
     async fn move_leader(&self, target: MemberId) -> Result<MoveLeaderResponse, Error> {
         Store::move_leader(self, target).await
     }

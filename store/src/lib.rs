@@ -44,6 +44,7 @@ mod reads;
 mod recovery;
 mod requests;
 mod shared;
+pub mod snapshot;
 mod store;
 mod submit;
 pub mod tree;

@@ -60,6 +60,8 @@ pub(crate) struct Inner {
     pub(crate) hub: Arc<Hub>,
     /// The watches of the v3 API.
     pub(crate) watches: Watches,
+    /// Bounds the snapshots that operators are sent at a time.
+    pub(crate) snapshot_slots: Arc<tokio::sync::Semaphore>,
     /// The commit index that the log held when the member started.
     committed_at_start: keelson_core::Index,
     /// The member started with only the genesis state.

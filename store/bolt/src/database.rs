@@ -91,6 +91,11 @@ impl<S: Source> Database<S> {
         })
     }
 
+    /// Where the bytes are.
+    pub fn source(&self) -> &S {
+        &self.source
+    }
+
     /// The buckets.
     ///
     /// # Errors
@@ -123,6 +128,13 @@ impl<S: Source> Database<S> {
             0 => Cursor::new(self, Place::Inline(value.slice(BUCKET_BYTES..))),
             root => Cursor::new(self, Place::Page(root)),
         }
+    }
+
+    /// The bytes of all pages, used or free.
+    pub fn bytes(&self) -> u64 {
+        self.meta
+            .pages
+            .saturating_mul(u64::from(self.meta.page_bytes))
     }
 
     /// The number of pages.

@@ -207,6 +207,12 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// The hash of the stored keys at a revision; 0 is the latest.
     fn hash_kv(&self, revision: i64) -> impl Future<Output = Result<HashKvResponse, Error>> + Send;
 
+    /// The hash of everything that is stored.
+    fn hash(&self) -> impl Future<Output = Result<HashResponse, Error>> + Send;
+
+    /// The state as a file of etcd with its checksum, in pieces.
+    fn snapshot(&self) -> impl Stream<Item = Result<SnapshotResponse, Error>> + Send + use<Self>;
+
     /// Transfers leadership.
     fn move_leader(
         &self,

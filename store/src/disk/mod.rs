@@ -16,7 +16,7 @@ use std::time::Duration;
 pub use private::{
     create_private_dir, make_files_private, make_private, refuse_link, warn_if_open,
 };
-pub use real::{DirectoryLock, RealDisk, RealFile, lock_dir};
+pub use real::{DirectoryLock, ReadOnlyFile, RealDisk, RealFile, lock_dir};
 
 /// The file system operations that a log needs.
 ///

@@ -20,6 +20,36 @@ pub struct RealDisk;
 #[derive(Debug)]
 pub struct RealFile(File);
 
+/// A file that is only read: one that an operator names, so a link to it is followed.
+#[derive(Debug)]
+pub struct ReadOnlyFile(File);
+
+impl ReadOnlyFile {
+    /// Opens an existing file.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn open(path: &Path) -> io::Result<ReadOnlyFile> {
+        File::open(path).map(ReadOnlyFile)
+    }
+
+    /// Reads exactly these bytes.
+    ///
+    /// # Errors
+    /// The system's, and an unexpected end.
+    pub fn read_exact_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
+        self.0.read_exact_at(bytes, offset)
+    }
+
+    /// The length, in bytes.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn size_bytes(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+}
+
 impl Disk for RealDisk {
     type File = RealFile;
     type Lock = File;

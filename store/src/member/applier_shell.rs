@@ -11,9 +11,10 @@ use keelson_core::Millis;
 use keelson_core::engine::Engine;
 use keelson_core::member::{Applier, ApplierEffects, ApplierEvent, ConsensusEvent};
 use keelson_core::node::Role;
-use keelson_core::state::Applied;
+use keelson_core::state::{Applied, Capture};
 use keelson_core::tree::Action;
 use keelson_port::http2::RateLimit;
+use tokio::sync::oneshot;
 use tracing::warn;
 
 use super::fatal::Fatal;
@@ -57,7 +58,22 @@ impl ApplierShell {
         }
         let due = self.applier.tick(now, &mut self.effects);
         self.carry_out(handoff);
+        self.capture(&mut handoff.captures);
         due.0
+    }
+
+    /// Gives a capture to those that wait, between two entries.
+    fn capture(&mut self, waiting: &mut Vec<oneshot::Sender<Capture>>) {
+        if waiting.is_empty() {
+            return;
+        }
+        match self.applier.state().capture() {
+            Ok(capture) => waiting.drain(..).for_each(|waiter| {
+                // A client that left needs none.
+                let _ = waiter.send(capture.clone());
+            }),
+            Err(error) => self.fatal.raise("capturing the state", &error),
+        }
     }
 
     /// Applies the waiting work.

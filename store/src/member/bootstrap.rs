@@ -11,8 +11,8 @@ use crate::wal::Identity;
 
 /// The identity of a member and, for a new one, its initial state.
 pub(crate) struct Bootstrap {
-    pub(super) identity: Identity,
-    pub(super) genesis: Option<Genesis>,
+    pub(crate) identity: Identity,
+    pub(crate) genesis: Option<Genesis>,
 }
 
 impl Bootstrap {

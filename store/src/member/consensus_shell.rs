@@ -96,6 +96,8 @@ impl ConsensusShell {
             WorkerEvent::Flushed(engine, flush) => {
                 to_applier.push(ApplierEvent::Flushed { engine, flush })
             }
+            // The worker has passed it to the applier.
+            WorkerEvent::Capture(_) => {}
         }
     }
 

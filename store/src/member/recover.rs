@@ -53,7 +53,7 @@ pub(crate) struct EngineOptions {
 }
 
 impl EngineOptions {
-    fn of(config: &Config) -> EngineOptions {
+    pub(crate) fn of(config: &Config) -> EngineOptions {
         let quota = match config.quota_bytes {
             u64::MAX => MAP_BYTES_MAX,
             quota => quota,
@@ -72,13 +72,13 @@ const MAP_BYTES_MIN: u64 = 4 << 30;
 const MAP_BYTES_MAX: u64 = 1 << 40;
 
 /// The directories of a member.
-struct Layout {
-    wal: PathBuf,
-    snap: PathBuf,
+pub(crate) struct Layout {
+    pub(crate) wal: PathBuf,
+    pub(crate) snap: PathBuf,
 }
 
 impl Layout {
-    fn of(config: &Config) -> Layout {
+    pub(crate) fn of(config: &Config) -> Layout {
         let member = config.data_dir.join("member");
         Layout {
             wal: config.wal_dir.clone().unwrap_or_else(|| member.join("wal")),
@@ -217,7 +217,7 @@ fn open_error(error: recovery::OpeningError, layout: &Layout) -> OpenError {
 /// Restricts the member's directories to their owner, as etcd's are. An existing data directory
 /// keeps its mode; `member` in it belongs to Keelson; in a separate log directory only the log's
 /// files do.
-fn make_private(config: &Config) -> Result<(), OpenError> {
+pub(crate) fn make_private(config: &Config) -> Result<(), OpenError> {
     let fail = |dir: &Path, error: std::io::Error| OpenError::DataDir {
         dir: dir.to_owned(),
         why: format!("{error}. Check the path and its permissions"),

@@ -10,7 +10,7 @@ use keelson_core::MemberId;
 use keelson_core::Millis;
 use keelson_core::member::{ApplierEvent, ConsensusEvent, EngineNumber};
 use keelson_core::node::Input;
-use keelson_core::state::Flush;
+use keelson_core::state::{Capture, Flush};
 use keelson_executor::{Events, Executor, RoundOutcome};
 use keelson_proto::peer::{PeerMessage, RaftMessage};
 use tokio::sync::oneshot;
@@ -34,6 +34,8 @@ pub(crate) enum WorkerEvent {
     SnapshotStaged(RaftMessage, Box<Staged>, oneshot::Sender<bool>),
     /// The members have changed, so the links must be updated.
     MembersChanged,
+    /// An operator's request waits for a capture of the state.
+    Capture(oneshot::Sender<Capture>),
     /// The flush is durable in that engine.
     Flushed(EngineNumber, Flush),
 }
@@ -54,6 +56,14 @@ pub(crate) struct Handoff {
     pub(crate) work: Vec<ApplierEvent>,
     /// For consensus in its next round, before new events.
     pub(crate) events: VecDeque<WorkerEvent>,
+    /// Requests that wait for a capture of the state. Empty after a round.
+    pub(crate) captures: Vec<oneshot::Sender<Capture>>,
+}
+
+impl Handoff {
+    fn is_for_applier(&self) -> bool {
+        !self.work.is_empty() || !self.captures.is_empty()
+    }
 }
 
 /// Consensus and the applier, each with the targets of its effects.
@@ -84,10 +94,18 @@ impl Worker {
 
     /// Takes events. Returns whether any is for consensus.
     fn take(&mut self, others: &mut Events<'_, WorkerEvent>) -> bool {
-        let Handoff { work, events } = &mut self.handoff;
+        let Handoff {
+            work,
+            events,
+            captures,
+        } = &mut self.handoff;
         let mut is_any = false;
         let waiting = std::iter::from_fn(|| events.pop_front().or_else(|| others.next()));
         for event in waiting.take(TURN_MAX) {
+            if let WorkerEvent::Capture(waiter) = event {
+                captures.push(waiter);
+                continue;
+            }
             is_any |= !matches!(event, WorkerEvent::Flushed(..));
             self.consensus.take(event, work);
         }
@@ -101,7 +119,7 @@ impl Worker {
             let (handoff, applier) = (&mut self.handoff, &mut self.applier);
             (self.load, self.consensus_due) = self.consensus.round(now, handoff, applier);
         }
-        if !self.handoff.work.is_empty() || self.applier_due <= now_ms {
+        if self.handoff.is_for_applier() || self.applier_due <= now_ms {
             self.applier_due = self.applier.work(&mut self.handoff, now);
         }
     }

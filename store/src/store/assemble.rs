@@ -101,6 +101,7 @@ pub(super) fn assemble(
         executor: wiring.executor,
         hub: wiring.hub,
         watches,
+        snapshot_slots: Arc::new(tokio::sync::Semaphore::new(crate::snapshot::SNAPSHOTS_MAX)),
         committed_at_start: parts.committed,
         is_new: parts.is_new,
         started: SystemTime::now(),

@@ -4,4 +4,5 @@
 mod auth;
 mod embedded;
 mod leases;
+mod snapshots;
 mod tree;

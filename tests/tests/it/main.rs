@@ -14,5 +14,6 @@ mod python_etcd;
 mod python_v3;
 mod rust_client;
 mod sim;
+mod snapshots;
 mod tls;
 mod wgl_golden;

@@ -10,16 +10,13 @@ use keelson_tests::proc::cluster::{Cluster, Plan};
 use super::python_v3::{explain, run, variables};
 
 /// Tests that are left out.
-const EXCLUDED: [&str; 6] = [
+const EXCLUDED: [&str; 4] = [
     // It needs a cluster, and a fourth member that is started meanwhile.
     "test_cluster",
     // They need a root user that the suite does not create: etcd fails them too.
     "test_auth",
     "test_auth_refresh_token",
     "test_auth_refresh_token_once_for_concurrent_calls",
-    // Not offered by Keelson: Maintenance.Hash and Maintenance.Snapshot.
-    "test_hash",
-    "test_snapshot",
 ];
 
 /// Runs one of the suite's programs, which must report so many passed tests.
@@ -54,7 +51,7 @@ async fn passes(program: &str, passed: usize) -> Result<()> {
 
 #[tokio::test]
 async fn etcd_client_passes_its_tests_with_us() -> Result<()> {
-    passes("client", 22).await
+    passes("client", 24).await
 }
 
 #[tokio::test]

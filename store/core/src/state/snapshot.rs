@@ -58,6 +58,9 @@ impl From<SmallRow> for Row {
 #[derive(Clone)]
 pub struct Capture {
     mark: AppliedMark,
+    revision: i64,
+    compacted: i64,
+    version: Option<String>,
     shared: Arc<Shared>,
     _hold: CompactionHold,
     /// The scan of the pairs; `None` once all are read.
@@ -88,6 +91,9 @@ impl StateMachine {
         let small = small.map(|table| Ok((table, self.small_rows(table)?)));
         Ok(Capture {
             mark: self.applied(),
+            revision: self.shared.revision(),
+            compacted,
+            version: self.registry.version.clone(),
             shared: Arc::clone(&self.shared),
             _hold: hold,
             pairs: Some(Scan::new(self.shared.revision())),
@@ -156,6 +162,28 @@ impl Capture {
         &self.mark
     }
 
+    /// The store's revision.
+    pub fn revision(&self) -> i64 {
+        self.revision
+    }
+
+    /// The compaction; -1 before the first.
+    pub fn compacted(&self) -> i64 {
+        self.compacted
+    }
+
+    /// The cluster version, once decided.
+    pub fn cluster_version(&self) -> Option<&str> {
+        self.version.as_deref()
+    }
+
+    /// The same state without the pairs and the v2 tree: what is left is small.
+    pub fn without_pairs_and_tree(mut self) -> Capture {
+        self.pairs = None;
+        self.small.retain(|(table, _)| *table != Table::Tree);
+        self
+    }
+
     /// The next rows, about `max_bytes` of them and at least one. After the last rows comes the
     /// end, with their number and checksum, then `None`.
     ///
@@ -188,7 +216,11 @@ impl Capture {
         std::iter::from_fn(move || self.next_chunk(max_bytes).transpose())
     }
 
-    fn next_pairs(&mut self, max_bytes: usize) -> Result<Option<Rows>, EngineError> {
+    /// The next pairs, about `max_bytes` of them and at least one; `None` after the last.
+    ///
+    /// # Errors
+    /// Those of the engine, and a row that cannot be read.
+    pub fn next_pairs(&mut self, max_bytes: usize) -> Result<Option<Rows>, EngineError> {
         let (mut rows, mut bytes) = (Vec::new(), 0);
         while let Some(scan) = &mut self.pairs
             && (rows.is_empty() || bytes < max_bytes)
@@ -218,7 +250,8 @@ impl Capture {
         Ok((!rows.is_empty()).then_some(Rows { table, rows }))
     }
 
-    fn next_small(&mut self, max_bytes: usize) -> Option<Rows> {
+    /// The next rows of the other tables, which are of one table, likewise.
+    pub fn next_small(&mut self, max_bytes: usize) -> Option<Rows> {
         while self.small.front()?.1.is_empty() {
             self.small.pop_front();
         }

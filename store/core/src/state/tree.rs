@@ -125,6 +125,11 @@ pub(super) fn founded_by(members: usize) -> Vec<(Bytes, Bytes)> {
     tree.rows()
 }
 
+/// A row of the tree; if it is the row with the tree's index, with the index raised.
+pub(super) fn bumped(key: &[u8], row: Bytes, by: u64) -> Bytes {
+    Tree::bumped_head(key, &row, by).unwrap_or(row)
+}
+
 /// Loads the tree from the engine.
 pub(super) fn load(engine: &dyn Engine) -> Result<Tree, StateError> {
     let mut loader = Loader::default();

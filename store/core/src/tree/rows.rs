@@ -67,6 +67,13 @@ impl Tree {
         (events + nodes, event_bytes + self.arena.dirty_bytes())
     }
 
+    /// The row with the tree's index, raised; `None` for another row.
+    pub(crate) fn bumped_head(key: &[u8], row: &[u8], by: u64) -> Option<Bytes> {
+        let (index, numbers) = row.split_first_chunk().filter(|_| key == [HEAD])?;
+        let index = u64::from_be_bytes(*index).saturating_add(by);
+        Some([&index.to_be_bytes()[..], numbers].concat().into())
+    }
+
     fn head_row(&self) -> (Bytes, Bytes) {
         let index = self.index().to_be_bytes();
         let numbers = self.arena.numbers().to_be_bytes();

@@ -18,19 +18,17 @@ use futures_util::stream::{self, StreamExt};
 use keelson_core::engine::MemoryEngine;
 use keelson_core::state::auth::{Access, Auth, Caller};
 use keelson_core::state::{self, Genesis, Limits, ReadView, StateMachine, check};
-use keelson_core::tree::TreeError;
-use keelson_core::tree::watchers::WatchSpec;
+use keelson_core::tree::{TreeError, watchers::WatchSpec};
 use keelson_core::watch::{WatchHub, WatchStream};
 use keelson_core::{ClusterId, MemberId};
 use keelson_proto::etcdserverpb::*;
-use keelson_proto::internal::AuthChange;
-use keelson_proto::internal::command::Op;
+use keelson_proto::internal::{AuthChange, command::Op};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 use tokio_stream::Stream;
 
 pub(crate) use self::condition::Condition;
-use self::header::{full, with_full_header};
+use self::header::{full, hashed, hashed_kv, pieces, with_full_header};
 use super::hub::{FakeHub, FakeWatch};
 use crate::{Backend, Error, NoAnswer, RaftStatus, Versions};
 
@@ -312,13 +310,15 @@ impl Backend for Fake {
     }
 
     async fn hash_kv(&self, revision: i64) -> Result<HashKvResponse, Error> {
-        let hashed = self.0.view.hash_kv(revision)?;
-        Ok(HashKvResponse {
-            header: full(None),
-            hash: hashed.hash,
-            compact_revision: hashed.compact_revision,
-            hash_revision: hashed.hash_revision,
-        })
+        Ok(hashed_kv(self.0.view.hash_kv(revision)?))
+    }
+
+    async fn hash(&self) -> Result<HashResponse, Error> {
+        Ok(hashed())
+    }
+
+    fn snapshot(&self) -> impl Stream<Item = Result<SnapshotResponse, Error>> + Send + use<> {
+        pieces()
     }
 
     async fn move_leader(&self, _target: MemberId) -> Result<MoveLeaderResponse, Error> {

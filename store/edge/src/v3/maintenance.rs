@@ -4,6 +4,7 @@ use keelson_core::MemberId;
 use keelson_core::state::auth::{Access, Duty};
 use keelson_proto::etcdserverpb::maintenance_server;
 use keelson_proto::etcdserverpb::*;
+use tokio_stream::StreamExt;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status};
 
@@ -89,8 +90,9 @@ impl<B: Backend> maintenance_server::Maintenance for Maintenance<B> {
         Ok(Response::new(DefragmentResponse::default()))
     }
 
-    async fn hash(&self, _request: Request<HashRequest>) -> Result<Response<HashResponse>, Status> {
-        not_offered("keelson: Hash is not offered by this version; HashKV compares members")
+    async fn hash(&self, request: Request<HashRequest>) -> Result<Response<HashResponse>, Status> {
+        let backend = self.sessions.of(&request).await?;
+        Ok(Response::new(backend.hash().await?))
     }
 
     async fn hash_kv(
@@ -106,9 +108,12 @@ impl<B: Backend> maintenance_server::Maintenance for Maintenance<B> {
 
     async fn snapshot(
         &self,
-        _request: Request<SnapshotRequest>,
+        request: Request<SnapshotRequest>,
     ) -> Result<Response<Self::SnapshotStream>, Status> {
-        not_offered("keelson: Snapshot is not offered by this version")
+        let backend = self.sessions.of(&request).await?;
+        backend.authorize(Access::Duty(Duty::Backup))?;
+        let parts = backend.snapshot().map(|part| part.map_err(Status::from));
+        Ok(Response::new(Box::pin(parts)))
     }
 
     async fn move_leader(

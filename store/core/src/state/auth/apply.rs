@@ -93,6 +93,10 @@ impl Auth {
 
     fn enable(&mut self, request: AuthEnable) -> Result<Changed, Error> {
         if self.enabled {
+            // A restored cluster has none: a snapshot is without it.
+            if self.secret.is_empty() {
+                self.secret = request.secret;
+            }
             return Ok(Changed::default());
         }
         let root = self.user(ROOT).ok_or(Error::RootUserNotExist)?;

@@ -206,6 +206,38 @@ impl AuthRole {
     }
 }
 
+/// What a row of the table `Auth` is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthRow<'a> {
+    /// Whether auth is enabled: an `AuthMeta`.
+    Meta,
+    /// The user of that name: an `AuthUser`.
+    User(&'a [u8]),
+    /// The role of that name: etcd's `Role`.
+    Role(&'a [u8]),
+}
+
+impl AuthRow<'_> {
+    /// The row by its key; `None` if no such key is ever written.
+    pub fn of(key: &[u8]) -> Option<AuthRow<'_>> {
+        match key.split_first()? {
+            _ if key == META => Some(AuthRow::Meta),
+            (&USER, name) => Some(AuthRow::User(name)),
+            (&ROLE, name) => Some(AuthRow::Role(name)),
+            _ => None,
+        }
+    }
+
+    /// Its key.
+    pub fn key(self) -> Bytes {
+        match self {
+            AuthRow::Meta => Bytes::from_static(META),
+            AuthRow::User(name) => Bytes::from([&[USER], name].concat()),
+            AuthRow::Role(name) => Bytes::from([&[ROLE], name].concat()),
+        }
+    }
+}
+
 /// The key of a user's or role's row.
 fn row_key(kind: u8, name: &str) -> Bytes {
     Bytes::from([&[kind], name.as_bytes()].concat())

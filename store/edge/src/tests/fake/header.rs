@@ -1,7 +1,10 @@
 //! Headers of the fake member's answers.
 
+use futures_util::stream::{self, Stream};
 use keelson_core::state;
-use keelson_proto::etcdserverpb::{RangeResponse, ResponseHeader};
+use keelson_proto::etcdserverpb::{
+    HashKvResponse, HashResponse, RangeResponse, ResponseHeader, SnapshotResponse,
+};
 
 use super::{CLUSTER, MEMBER, TERM};
 use crate::Error;
@@ -22,4 +25,31 @@ pub(super) fn with_full_header(
     let mut piece = piece?;
     piece.header = piece.header.and_then(|header| full(Some(header)));
     Ok(piece)
+}
+
+/// The hash of the pairs.
+pub(super) fn hashed_kv(hashed: state::HashKv) -> HashKvResponse {
+    HashKvResponse {
+        header: full(None),
+        hash: hashed.hash,
+        compact_revision: hashed.compact_revision,
+        hash_revision: hashed.hash_revision,
+    }
+}
+
+/// The hash of everything.
+pub(super) fn hashed() -> HashResponse {
+    HashResponse {
+        header: full(None),
+        hash: 7,
+    }
+}
+
+/// A snapshot.
+pub(super) fn pieces() -> impl Stream<Item = Result<SnapshotResponse, Error>> + Send + use<> {
+    stream::iter([&b"ab"[..], b"c"].map(|blob| {
+        let mut piece = SnapshotResponse::default();
+        piece.blob = blob.into();
+        Ok(piece)
+    }))
 }

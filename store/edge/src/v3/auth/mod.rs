@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
 use keelson_core::state::Error as StateError;
-use keelson_core::state::auth::Access;
+use keelson_core::state::auth::{Access, Caller};
 use keelson_proto::etcdserverpb::auth_server;
 use keelson_proto::etcdserverpb::*;
 use keelson_proto::internal::auth_change::Op;
@@ -90,13 +91,26 @@ impl<B: Backend> AuthService<B> {
         if !self.passwords.check(hash, &request.password).await? {
             return Err(refused());
         }
+        let secret = match auth.secret.is_empty() {
+            true => self.agree_on_secret().await?,
+            false => auth.secret.clone(),
+        };
         let claims = Claims {
             name: request.name.clone(),
             since: user.since,
             applied: backend.raft_status().applied,
             issued: sessions::now(),
         };
-        Ok(claims.signed(&auth.secret))
+        Ok(claims.signed(&secret))
+    }
+
+    /// Gives the cluster a key for tokens: one that was restored from a snapshot has none.
+    async fn agree_on_secret(&self) -> Result<Bytes, Error> {
+        // Not the client's request: only root may enable auth.
+        let member = self.sessions.anonymous().acting_as(Caller::Member);
+        let op = Some(Op::Enable(AuthEnable { secret: secret()? }));
+        member.auth_change(AuthChange { op }).await?;
+        Ok(member.auth().secret.clone())
     }
 
     /// A handle of the caller that has applied what is committed now.
@@ -107,17 +121,22 @@ impl<B: Backend> AuthService<B> {
     }
 }
 
+/// A new key for tokens.
+fn secret() -> Result<Bytes, Error> {
+    let mut secret = vec![0; SECRET_BYTES];
+    let random = ring::rand::SystemRandom::new();
+    let drawn = random.fill(&mut secret);
+    drawn.map_err(|_| Error::Internal("no randomness from the system".to_owned()))?;
+    Ok(secret.into())
+}
+
 #[tonic::async_trait]
 impl<B: Backend> auth_server::Auth for AuthService<B> {
     async fn auth_enable(
         &self,
         request: Request<AuthEnableRequest>,
     ) -> Result<Response<AuthEnableResponse>, Status> {
-        let mut secret = vec![0; SECRET_BYTES];
-        let random = ring::rand::SystemRandom::new();
-        let drawn = random.fill(&mut secret);
-        drawn.map_err(|_| Error::Internal("no randomness from the system".to_owned()))?;
-        let secret = secret.into();
+        let secret = secret()?;
         let header = self
             .change(request, |_| Op::Enable(AuthEnable { secret }))
             .await?;

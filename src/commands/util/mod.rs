@@ -1,0 +1,131 @@
+//! `keelson util snapshot`: etcdutl's commands for snapshots, with its flags and its output.
+
+mod output;
+mod restore;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use keelson_store::snapshot::{self, InputError, SnapshotFile};
+use tokio::runtime::Builder;
+
+use self::output::{Field, FieldRow, WriteOut};
+use self::restore::{RestoreArguments, RestoreCommandError};
+use crate::signals::Stop;
+
+/// Work on files while no member uses them.
+#[derive(Debug, Parser)]
+#[command(name = "util", bin_name = "keelson util")]
+struct UtilArguments {
+    #[command(subcommand)]
+    command: UtilCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum UtilCommand {
+    /// Snapshots, of Keelson and of etcd.
+    #[command(subcommand)]
+    Snapshot(SnapshotCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum SnapshotCommand {
+    /// Show hash, revision and size of a snapshot.
+    Status(StatusArguments),
+    /// Make a data directory from a snapshot.
+    Restore(RestoreArguments),
+    /// Show the HashKV of a snapshot, to compare it with a member's.
+    Hashkv(HashArguments),
+}
+
+#[derive(Debug, Parser)]
+struct StatusArguments {
+    /// The snapshot.
+    file: PathBuf,
+    /// The form of the output.
+    #[arg(short, long, value_enum, default_value_t)]
+    write_out: WriteOut,
+}
+
+#[derive(Debug, Parser)]
+struct HashArguments {
+    /// The snapshot.
+    file: PathBuf,
+    /// The last revision that is hashed; 0 for the newest.
+    #[arg(long, default_value_t = 0)]
+    rev: i64,
+    /// The form of the output.
+    #[arg(short, long, value_enum, default_value_t)]
+    write_out: WriteOut,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum UtilError {
+    #[error(transparent)]
+    Input(#[from] InputError),
+    #[error(transparent)]
+    Restore(#[from] RestoreCommandError),
+}
+
+/// Runs the command.
+pub(crate) fn run(words: &[String]) -> ExitCode {
+    let arguments = UtilArguments::parse_from(words);
+    super::run("util", Builder::new_current_thread(), async {
+        let UtilCommand::Snapshot(command) = arguments.command;
+        command.run().map(|text| {
+            crate::print(&text);
+            None::<Stop>
+        })
+    })
+}
+
+impl SnapshotCommand {
+    /// Runs it; blocks the thread, which has nothing else to do. Returns its output.
+    fn run(self) -> Result<String, UtilError> {
+        match self {
+            SnapshotCommand::Status(arguments) => arguments.run(),
+            SnapshotCommand::Restore(arguments) => Ok(arguments.run()?),
+            SnapshotCommand::Hashkv(arguments) => arguments.run(),
+        }
+    }
+}
+
+impl StatusArguments {
+    fn run(self) -> Result<String, UtilError> {
+        let file = SnapshotFile::open(&self.file)?;
+        let status = snapshot::status(&file)?;
+        let fields = [
+            Field::number("Hash", "hash", status.hash).shown(format!("{:x}", status.hash)),
+            Field::number("Revision", "revision", status.revision),
+            Field::number("Total Keys", "totalKey", status.total_keys),
+            Field::number("Total Size", "totalSize", status.total_bytes)
+                .shown(output::size(status.total_bytes)),
+        ];
+        Ok(FieldRow(&fields).to_text(self.write_out))
+    }
+}
+
+impl HashArguments {
+    fn run(self) -> Result<String, UtilError> {
+        let file = SnapshotFile::open(&self.file)?;
+        let hash = snapshot::hash_kv(&file, self.rev)?;
+        let fields = [
+            Field::number("Hash", "hash", hash.hash),
+            Field::number("Hash Revision", "hashRevision", hash.hash_revision),
+            Field::number("Compact Revision", "compactRevision", hash.compact_revision),
+        ];
+        Ok(FieldRow(&fields).to_text(self.write_out))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        use clap::CommandFactory;
+        UtilArguments::command().debug_assert();
+    }
+}

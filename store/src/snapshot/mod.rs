@@ -1,0 +1,17 @@
+//! Snapshots for operators: a capture of the state as a file that etcd's tools restore, and the way
+//! back into a data directory.
+
+mod buckets;
+mod capture;
+mod file;
+mod hash_kv;
+mod input;
+mod restore;
+mod status;
+mod stream;
+
+pub use hash_kv::{FileHash, hash_kv};
+pub use input::{InputError, SnapshotFile};
+pub use restore::{RestoreError, RestoreOptions, Restored, restore};
+pub use status::{SnapshotStatus, status};
+pub(crate) use stream::SNAPSHOTS_MAX;

@@ -1,0 +1,141 @@
+//! `Maintenance.Snapshot` and `Maintenance.Hash`.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::Stream;
+use futures_util::stream::once;
+use keelson_bolt::Builder;
+use keelson_core::state::Capture;
+use keelson_core::state::auth::{Access, Duty};
+use keelson_proto::etcdserverpb::{HashResponse, SnapshotResponse};
+use sha2::{Digest, Sha256};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::file::{self, FileError, Sink};
+use crate::{Error, Store, version};
+
+/// The bytes of a message.
+const BLOB_BYTES: usize = 64 << 10;
+/// The messages that may wait for the client.
+const BLOBS_WAITING: usize = 4;
+/// The snapshots that a member sends at a time: each has a thread, and holds compactions back.
+pub(crate) const SNAPSHOTS_MAX: usize = 4;
+/// The longest wait for a client that reads nothing. Its snapshot then ends: it keeps compactions
+/// from deleting rows.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+type Messages = mpsc::Sender<Result<SnapshotResponse, Error>>;
+
+impl Store {
+    /// The applied state as a database file of etcd, then its SHA-256. All is of one revision,
+    /// while others are written; compactions delete no rows until the stream ends.
+    ///
+    /// # Errors
+    /// Permission denied; `TooManyRequests` while [`SNAPSHOTS_MAX`] others are sent; `Stopped`.
+    pub fn snapshot(&self) -> impl Stream<Item = Result<SnapshotResponse, Error>> + Send + use<> {
+        let store = self.clone();
+        let begun = async move {
+            let (messages, stream) = mpsc::channel(BLOBS_WAITING);
+            if let Err(error) = store.begin_snapshot(messages.clone()).await {
+                // The channel is empty, and so has room.
+                let _ = messages.try_send(Err(error));
+            }
+            ReceiverStream::new(stream)
+        };
+        futures_util::StreamExt::flatten(once(begun))
+    }
+
+    async fn begin_snapshot(&self, messages: Messages) -> Result<(), Error> {
+        self.authorize(Access::Duty(Duty::Backup))?;
+        let slots = std::sync::Arc::clone(&self.inner.snapshot_slots);
+        let slot = slots.try_acquire_owned();
+        let slot = slot.map_err(|_| Error::TooManyRequests)?;
+        let capture = self.capture().await?;
+        tracing::info!(revision = capture.revision(), "sending a snapshot");
+        tokio::task::spawn_blocking(move || {
+            let _slot = slot;
+            if let Err(error) = send(capture, &messages) {
+                tracing::warn!(%error, "a snapshot was not sent whole");
+                let _ = messages.try_send(Err(Error::Internal(error.to_string())));
+            }
+        });
+        Ok(())
+    }
+
+    /// etcd's hash of the whole database. It differs between members of different releases; HashKV
+    /// compares members.
+    ///
+    /// # Errors
+    /// Permission denied, `Stopped`.
+    pub async fn hash(&self) -> Result<HashResponse, Error> {
+        self.authorize(Access::Duty(Duty::Monitor))?;
+        let capture = self.capture().await?;
+        let hashing = tokio::task::spawn_blocking(move || file::hash(capture));
+        let hashed = hashing
+            .await
+            .map_err(|error| Error::Internal(error.to_string()))?;
+        let hash = hashed.map_err(|error| Error::Internal(error.to_string()))?;
+        Ok(HashResponse {
+            header: self.header(),
+            hash,
+        })
+    }
+}
+
+/// Sends the file and its checksum. Blocks the thread.
+fn send(capture: Capture, messages: &Messages) -> Result<(), FileError> {
+    let layout = file::plan(&capture)?;
+    let mut sender = BlobSender {
+        messages,
+        sum: Sha256::new(),
+        left: layout.bytes(),
+    };
+    let mut rest = file::write(capture, layout, &mut sender)?;
+    while !rest.is_empty() {
+        let blob = rest.split_to(BLOB_BYTES.min(rest.len()));
+        sender.send_part(blob)?;
+    }
+    let sum = Bytes::copy_from_slice(&std::mem::take(&mut sender.sum).finalize());
+    sender.send(sum)
+}
+
+/// Cuts the file into messages.
+struct BlobSender<'a> {
+    messages: &'a Messages,
+    sum: Sha256,
+    /// The bytes of the file that are still to be sent: like etcd's, without the checksum.
+    left: u64,
+}
+
+impl Sink for BlobSender<'_> {
+    fn drain(&mut self, builder: &mut Builder) -> Result<(), FileError> {
+        while BLOB_BYTES <= builder.waiting() {
+            self.send_part(builder.take(BLOB_BYTES))?;
+        }
+        Ok(())
+    }
+}
+
+impl BlobSender<'_> {
+    fn send_part(&mut self, blob: Bytes) -> Result<(), FileError> {
+        self.sum.update(&blob);
+        self.send(blob)
+    }
+
+    fn send(&mut self, blob: Bytes) -> Result<(), FileError> {
+        self.left = self.left.saturating_sub(blob.len() as u64);
+        let message = SnapshotResponse {
+            header: None,
+            remaining_bytes: self.left,
+            blob,
+            version: version::CLUSTER.to_owned(),
+        };
+        let sent = self.messages.send_timeout(Ok(message), PATIENCE);
+        Handle::current()
+            .block_on(sent)
+            .map_err(|_| FileError::Left)
+    }
+}
