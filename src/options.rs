@@ -32,6 +32,8 @@ pub(crate) struct MemberOptions {
     pub(crate) listeners: ClientListeners,
     /// The certificate of the peer port that is to be made first.
     pub(crate) self_signed: Option<SelfSigned>,
+    /// `--listen-metrics-urls`.
+    pub(crate) metrics_urls: Vec<Url>,
     /// Warnings to log once the log is open.
     pub(crate) warnings: Vec<String>,
 }
@@ -63,6 +65,10 @@ impl ProxyOptions {
         check_bindable(&urls.listen_client)?;
         let mut warnings = without_effect(values);
         warnings.extend(options_tls::unserved_suites(values));
+        if values.is_given("listen-metrics-urls") {
+            let why = "a proxy serves /metrics on --listen-client-urls";
+            warnings.push(format!("--listen-metrics-urls has no effect: {why}"));
+        }
         Ok(ProxyOptions {
             data_dir: data_dir(values),
             listeners: ClientListeners::from_values(values, &urls.listen_client, &mut warnings)?,
@@ -106,9 +112,20 @@ impl MemberOptions {
             config,
             listeners: ClientListeners::from_values(values, &urls.listen_client, &mut warnings)?,
             self_signed,
+            metrics_urls: metrics_urls(values)?,
             warnings,
         })
     }
+}
+
+/// `--listen-metrics-urls`.
+fn metrics_urls(values: &Values) -> Result<Vec<Url>, OptionsError> {
+    let urls = match values.text("listen-metrics-urls") {
+        "" => Vec::new(),
+        _ => values.urls("listen-metrics-urls"),
+    };
+    check_bindable(&urls)?;
+    Ok(urls)
 }
 
 /// Whether the host may turn out to be a proxy, which advertises nothing.
@@ -233,6 +250,7 @@ fn config(values: &Values, urls: &Addresses) -> Result<Config, OptionsError> {
         grpc_keepalive_timeout_ms: ms(values, "grpc-keepalive-timeout"),
         warning_unary_request_ms: ms(values, newest(values, "warning-unary-request-duration")),
         warning_apply_ms: ms(values, newest(values, "warning-apply-duration")),
+        extensive_metrics: values.text("metrics") == "extensive",
         command_line: std::env::args_os()
             .map(|word| word.to_string_lossy().into_owned())
             .collect(),

@@ -3,15 +3,13 @@
 use super::table::COMPACTION;
 use super::{Effect::*, Flag, Group, Kind::*, group};
 
-const OPS: &str = "/health is served on --listen-client-urls; /metrics of members is not \
-     implemented yet";
-
 group! { MONITORING, "Profiling and Monitoring",
     "enable-pprof", Bool, "false", Inert =>
         "Enable runtime profiling data via HTTP server.";
-    "metrics", OneOf(&["basic", "extensive"]), "basic", Inert =>
-        "Set level of detail for exported metrics.";
-    "listen-metrics-urls", MaybeUrls, "", Unsupported(OPS) =>
+    "metrics", OneOf(&["basic", "extensive"]), "basic", Works =>
+        "Set level of detail for exported metrics, specify 'extensive' to include server side\n\
+         grpc histogram metrics.";
+    "listen-metrics-urls", MaybeUrls, "", Works =>
         "List of URLs to listen on for the metrics and health endpoints.";
     "enable-distributed-tracing", Bool, "false", Inert =>
         "Enable distributed tracing.";

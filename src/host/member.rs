@@ -6,7 +6,9 @@ use keelson_store::{Config, Store, version};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use super::{EndReason, StartError, founder, listen_for_clients, promotion, shut_down};
+use super::{
+    EndReason, StartError, founder, listen_for_clients, listen_for_metrics, promotion, shut_down,
+};
 use crate::options::MemberOptions;
 use crate::signals::Signals;
 use crate::{announce, logging};
@@ -19,6 +21,7 @@ pub(super) async fn run(
     let MemberOptions {
         config,
         listeners,
+        metrics_urls,
         self_signed,
         warnings,
     } = options;
@@ -28,6 +31,7 @@ pub(super) async fn run(
     }
     let generated = listeners.self_signed.clone().into_iter().chain(self_signed);
     let generated = generated.collect();
+    let metrics = listen_for_metrics(&listeners, &metrics_urls).await?;
     let (listeners, client_urls) = listen_for_clients(&listeners).await?;
     let store = tokio::select! {
         store = Store::open(config.clone()) => store?,
@@ -40,6 +44,8 @@ pub(super) async fn run(
     let promotion = promotion::vote_when_in_sync(store.clone(), config.data_dir.clone());
     let promotion = tokio::spawn(promotion);
     let (stopping, stop_seen) = watch::channel(false);
+    let metrics = serve_metrics(store.clone(), metrics, stop_seen.clone());
+    let metrics = tokio::spawn(metrics);
     let serving = serve(&store, &config, &client_urls, listeners, stop_seen);
     tokio::pin!(serving);
     let (end, served) = tokio::select! {
@@ -59,6 +65,7 @@ pub(super) async fn run(
         if !served {
             serving.await;
         }
+        metrics.abort();
         store.shutdown().await;
     };
     shut_down(closing, end, signals).await;
@@ -108,6 +115,23 @@ async fn serve(
         served = store.serve(listeners, stopped) => if let Err(error) = served {
             error!(%error, "serving client requests failed");
         },
+    }
+}
+
+/// Serves `--listen-metrics-urls`.
+async fn serve_metrics(
+    store: Store,
+    listeners: Vec<Listener>,
+    mut stop_seen: watch::Receiver<bool>,
+) {
+    if listeners.is_empty() {
+        return;
+    }
+    let stopped = async move {
+        let _ = stop_seen.wait_for(|stop| *stop).await;
+    };
+    if let Err(error) = store.serve_metrics(listeners, stopped).await {
+        error!(%error, "serving metrics failed");
     }
 }
 

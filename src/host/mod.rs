@@ -175,6 +175,15 @@ async fn listen_for_clients(
     Ok((listeners, urls))
 }
 
+/// Listens for scrapers of metrics, with the certificate of the client port.
+async fn listen_for_metrics(
+    clients: &ClientListeners,
+    urls: &[Url],
+) -> Result<Vec<Listener>, StartError> {
+    let tls = clients.tls.clone().map(ServerTls::new).transpose()?;
+    Ok(listen::bind_clients(urls, "listen-metrics-urls", tls.as_ref()).await?)
+}
+
 /// Stops cleanly, within a time bound; a second signal ends the process here.
 async fn shut_down(closing: impl Future<Output = ()>, end: EndReason, signals: &mut Signals) {
     if let EndReason::Signal(stop) = end {

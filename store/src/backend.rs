@@ -9,6 +9,7 @@ use keelson_core::state::Response;
 use keelson_core::state::auth::{Access, Auth, Caller};
 use keelson_core::watch::WatchStream;
 use keelson_core::{ClusterId, Index, MemberId};
+use keelson_port::metrics::Exposition;
 use keelson_proto::etcdserverpb::*;
 use keelson_proto::internal::AuthChange;
 
@@ -250,6 +251,10 @@ impl Backend for Store {
             committed: node.committed.0,
             applied: self.view().applied_index().0,
         }
+    }
+
+    fn write_metrics(&self, out: &mut Exposition) {
+        self.metrics_text(out);
     }
 
     fn command_line(&self) -> Vec<String> {

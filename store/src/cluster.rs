@@ -1,6 +1,7 @@
 //! Membership, status and leadership requests.
 
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
 use keelson_core::MemberId;
 use keelson_core::node::{Input, Role};
@@ -92,6 +93,7 @@ impl Store {
     /// etcd's: not found, not a learner, a learner that is not in sync with the leader, timeouts.
     pub async fn member_promote(&self, member: MemberId) -> Result<MemberPromoteResponse, Error> {
         let members = self.change(Op::Promote(member.0)).await?;
+        self.inner.metrics.learners_promoted.add(1);
         Ok(MemberPromoteResponse {
             header: self.member_header(),
             members,
@@ -136,8 +138,13 @@ impl Store {
     /// Compacted and future revisions.
     pub async fn hash_kv(&self, revision: i64) -> Result<HashKvResponse, Error> {
         self.authorize_now(Access::Duty(Duty::Monitor)).await?;
-        let view = self.view();
-        let hashing = tokio::task::spawn_blocking(move || view.hash_kv(revision));
+        let (view, inner) = (self.view(), Arc::clone(&self.inner));
+        let hashing = tokio::task::spawn_blocking(move || {
+            let began = Instant::now();
+            let hash = view.hash_kv(revision);
+            inner.metrics.hashes.observe(began.elapsed());
+            hash
+        });
         let hash = hashing
             .await
             .map_err(|error| Error::Internal(error.to_string()))??;

@@ -110,6 +110,8 @@ pub struct Config {
     pub warning_unary_request_ms: u64,
     /// Milliseconds after which a batch of entries that is applied is logged as slow, 100.
     pub warning_apply_ms: u64,
+    /// `--metrics=extensive`: `/metrics` has the durations of gRPC calls.
+    pub extensive_metrics: bool,
     /// The command line of the process, for `/debug/vars`.
     pub command_line: Vec<String>,
     /// `--cors` and `--host-whitelist`: the origins and hosts that the client port accepts; all
@@ -180,6 +182,7 @@ impl Config {
             grpc_keepalive_timeout_ms: 20_000,
             warning_unary_request_ms: 300,
             warning_apply_ms: 100,
+            extensive_metrics: false,
             command_line: Vec::new(),
             access: Access::default(),
             storage_engine: StorageEngine::DEFAULT,

@@ -228,9 +228,13 @@ impl Store {
     pub async fn read_index(&self) -> Result<(), Error> {
         let began = Instant::now();
         let deadline = tokio::time::Instant::now() + self.request_timeout();
+        let metrics = &self.inner.metrics;
         match timeout_at(deadline, self.inner.reads.join()?).await {
-            Ok(applied) => applied,
-            Err(_) => Err(self.timeout_error(began)),
+            Ok(applied) => applied.inspect_err(|_| metrics.reads_failed.add(1)),
+            Err(_) => {
+                metrics.reads_slow.add(1);
+                Err(self.timeout_error(began))
+            }
         }
     }
 

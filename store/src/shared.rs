@@ -39,6 +39,8 @@ pub(crate) struct Shared {
     waiting: AtomicUsize,
     /// The number of v2 nodes that have expired since the start.
     expired: AtomicU64,
+    /// The number of leaders seen since the start.
+    leader_changes: AtomicU64,
     /// The Raft traffic between members.
     pub(crate) traffic: Traffic,
 }
@@ -65,6 +67,7 @@ impl Shared {
             learner: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
             expired: AtomicU64::new(0),
+            leader_changes: AtomicU64::new(0),
             traffic: Traffic::default(),
             view: RwLock::new(view.clone()),
         };
@@ -98,8 +101,14 @@ impl Shared {
         });
         let before = self.soft_state.send_replace(soft_state);
         if soft_state.leader != MemberId::NONE && before.leader != soft_state.leader {
+            self.leader_changes.fetch_add(1, Ordering::Relaxed);
             *self.leader_elected.lock() = Some(Instant::now());
         }
+    }
+
+    /// The number of leaders seen since the start.
+    pub(crate) fn leader_changes(&self) -> u64 {
+        self.leader_changes.load(Ordering::Relaxed)
     }
 
     /// When this member learned of the present leader; `None` if there was none since the start.

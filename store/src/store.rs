@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::config::peer_tls::PeerTls;
+use crate::edge::CallMetrics;
 use crate::edge::v2::{LogLevel, V2};
 use crate::lease::{self, LessorInbox};
 use crate::long_range::LongRanges;
@@ -22,7 +23,7 @@ use crate::member::founding;
 use crate::member::recover;
 use crate::member::waiters::Waiters;
 use crate::member::worker::{MemberExecutor, WorkerEvent};
-use crate::metrics::Histogram;
+use crate::metrics::{Histogram, MemberMetrics};
 use crate::open_error::OpenError;
 use crate::peer::Links;
 use crate::reads::ReadBatches;
@@ -54,7 +55,9 @@ pub(crate) struct Inner {
     pub(crate) links: Links,
     /// Requests about leases on their way to the lessor.
     pub(crate) lessor: Arc<LessorInbox>,
-    pub(crate) syncs: Arc<Histogram>,
+    pub(crate) metrics: Arc<MemberMetrics>,
+    /// The counts of gRPC calls.
+    calls: CallMetrics,
     pub(crate) executor: Arc<MemberExecutor>,
     /// The hub of the v2 tree's watchers.
     pub(crate) hub: Arc<Hub>,
@@ -302,6 +305,7 @@ impl Store {
             router: Default::default(),
             gate: Some(gate.clone()),
             unread: Default::default(),
+            calls: self.inner.calls.clone(),
         };
         let serving = crate::edge::serve_clients(self.clone(), listeners, limits, more, shutdown);
         let opening = async {
@@ -313,6 +317,20 @@ impl Store {
             served = serving => served,
             () = opening => unreachable!("it is pending"),
         }
+    }
+
+    /// Serves `/metrics` and the probes on these listeners until `shutdown`.
+    ///
+    /// # Errors
+    /// It ends early only through a bug.
+    pub async fn serve_metrics(
+        &self,
+        listeners: Vec<impl Into<crate::edge::Listener>>,
+        shutdown: impl Future<Output = ()>,
+    ) -> std::io::Result<()> {
+        let limits = client_limits(&self.inner.config);
+        let calls = self.inner.calls.clone();
+        crate::edge::serve_metrics(self.clone(), calls, listeners, limits, shutdown).await
     }
 
     /// Registers the function that sets the log level for the v2 API (`/config/local/log`). Only
@@ -338,7 +356,7 @@ impl Store {
 
     /// The durations of the log's fsyncs.
     pub fn sync_durations(&self) -> &Histogram {
-        &self.inner.syncs
+        &self.inner.metrics.syncs
     }
 
     pub(crate) fn note_published(&self) {

@@ -118,7 +118,8 @@ impl Store {
         }
         // Its bytes may be parts of a far larger buffer, which does not wait as well.
         drop(command);
-        self.submit(encoded.into(), at_timeout).await
+        let submitted = self.submit(encoded.into(), at_timeout).await;
+        submitted.inspect_err(|_| self.inner.metrics.proposals_failed.add(1))
     }
 
     /// Refuses a command that a member cannot apply yet. Here the members may be those of a moment

@@ -12,6 +12,7 @@ use std::time::Duration;
 use keelson_core::state::auth::{Access, Auth, Caller};
 use keelson_core::watch::WatchStream;
 use keelson_core::{ClusterId, MemberId};
+use keelson_port::metrics::Exposition;
 use keelson_proto::etcdserverpb::*;
 use keelson_proto::internal::AuthChange;
 use tokio_stream::Stream;
@@ -251,6 +252,9 @@ pub trait Backend: Clone + Send + Sync + 'static {
 
     /// The Raft state, without waiting.
     fn raft_status(&self) -> RaftStatus;
+
+    /// Writes the member's metrics, without those of its gRPC calls.
+    fn write_metrics(&self, out: &mut Exposition);
 
     /// The command line of the process; empty when embedded.
     fn command_line(&self) -> Vec<String>;

@@ -16,7 +16,7 @@ use http::StatusCode;
 use keelson_port::{Drain, Terminates, Termination, WakerSet};
 
 /// The paths that are answered before: they depend on the member alone.
-const PROBES: [&str; 4] = ["/health", "/livez", "/readyz", "/debug/vars"];
+const PROBES: [&str; 5] = ["/health", "/livez", "/readyz", "/metrics", "/debug/vars"];
 
 /// A gate that is closed until the member is ready. Clones share the gate.
 #[derive(Clone, Debug, Default)]

@@ -7,6 +7,7 @@
 
 mod account;
 mod backend;
+mod calls;
 mod error;
 pub mod errors;
 mod gate;
@@ -30,6 +31,7 @@ use axum::Router;
 use tonic::service::Routes;
 
 pub use backend::{Backend, LateAnswer, NoAnswer, RaftStatus, Versions};
+pub use calls::CallMetrics;
 pub use error::Error;
 pub use gate::Gate;
 pub use keelson_port::{
@@ -53,6 +55,8 @@ pub struct More<F> {
     pub gate: Option<Gate>,
     /// The memory budget for large answers of the v3 API.
     pub unread: Unread,
+    /// The counts of gRPC calls, for `/metrics`.
+    pub calls: CallMetrics,
 }
 
 /// Serves a member's client port: the v3 services, the operator's paths, and the additions.
@@ -71,12 +75,19 @@ pub async fn serve_clients<B: Backend, F: Interceptor>(
         interceptor,
         gate,
         unread,
+        calls,
     } = more(&drain);
     let gate_drain = drain.clone();
-    let grpc = v3::Services::new(backend.clone(), unread, routes, drain.clone());
+    let grpc = v3::Services::new(
+        backend.clone(),
+        unread,
+        calls.clone(),
+        routes,
+        drain.clone(),
+    );
     let monitor = grpc.monitor();
     let grpc = Arc::new(grpc);
-    let http = ops::client_router(backend)
+    let http = ops::client_router(backend, calls)
         .merge(gateway::router(Arc::clone(&grpc)))
         .merge(router)
         .fallback(gateway::not_found)
@@ -94,6 +105,19 @@ pub async fn serve_clients<B: Backend, F: Interceptor>(
         served = keelson_port::serve(listeners, services, limits, begin) => served,
         never = monitor => match never {},
     }
+}
+
+/// Serves `--listen-metrics-urls`: `/metrics` and the probes.
+pub async fn serve_metrics<B: Backend>(
+    backend: B,
+    calls: CallMetrics,
+    listeners: Vec<impl Into<Listener>>,
+    limits: Limits,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let http = ops::metrics_router(backend, calls).fallback(gateway::not_found);
+    let services = PortServices::new(Routes::default().prepare(), (), http);
+    keelson_port::serve(listeners, services, limits, shutdown).await
 }
 
 /// Serves the peer port of a host that has not founded its member yet.

@@ -9,10 +9,12 @@ use std::task::{Context, Poll};
 
 use axum::Router;
 use axum::routing::future::RouteFuture;
+use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{Request, Response, Version};
 use http_body_util::Either;
 use keelson_port::{Drain, Incoming, Serve};
+use tonic::Status;
 use tonic::service::Routes;
 use tower::Service;
 
@@ -25,10 +27,10 @@ use super::v3::deadline;
 /// for every request.
 pub trait GrpcService: Send + Sync + 'static {
     /// The answer of a call; `Unpin`, because tonic's futures are boxed already.
-    type Future: Future<Output = Result<Response<tonic::body::Body>, Infallible>>
-        + Send
-        + Unpin
-        + 'static;
+    type Future: Future<Output = Result<Response<Self::Body>, Infallible>> + Send + Unpin + 'static;
+
+    /// The body of an answer.
+    type Body: hyper::body::Body<Data = Bytes, Error = Status> + Default + Send + Unpin + 'static;
 
     /// Answers one request.
     fn call(&self, request: Request<Incoming>) -> Self::Future;
@@ -36,6 +38,7 @@ pub trait GrpcService: Send + Sync + 'static {
 
 impl<G: GrpcService> GrpcService for Arc<G> {
     type Future = G::Future;
+    type Body = G::Body;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         G::call(self, request)
@@ -44,23 +47,27 @@ impl<G: GrpcService> GrpcService for Arc<G> {
 
 impl GrpcService for Routes {
     type Future = <Routes as Service<Request<Incoming>>>::Future;
+    type Body = tonic::body::Body;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         Service::call(&mut self.clone(), request)
     }
 }
 
-/// The body of an answer on a port.
-pub(crate) type Body = Either<tonic::body::Body, axum::body::Body>;
+/// The body of an answer on a port: of a gRPC call, or of any other request.
+pub(crate) type Body<B> = Either<B, axum::body::Body>;
 
 /// The pending answer to a request, polled with its client's address set.
-pub struct ResponseFuture<F> {
+pub struct ResponseFuture<F, B> {
     client: SocketAddr,
-    way: ResponseKind<F>,
+    way: ResponseKind<F, B>,
 }
 
+/// The answer to a request that waits.
+type HeldRequest<B> = Pin<Box<dyn Future<Output = Result<Response<Body<B>>, Infallible>> + Send>>;
+
 /// The source of an answer.
-enum ResponseKind<F> {
+enum ResponseKind<F, B> {
     /// A gRPC service.
     Grpc(F),
     /// The router.
@@ -68,16 +75,16 @@ enum ResponseKind<F> {
     /// An immediate answer of the interceptor.
     Now(Option<Response<axum::body::Body>>),
     /// A request that waits until the member is ready.
-    Held(Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>),
+    Held(HeldRequest<B>),
     /// A pending answer of the interceptor.
     Later(Pin<Box<dyn Future<Output = Response<axum::body::Body>> + Send>>),
 }
 
-impl<F> Future for ResponseFuture<F>
+impl<F, B> Future for ResponseFuture<F, B>
 where
-    F: Future<Output = Result<Response<tonic::body::Body>, Infallible>> + Unpin,
+    F: Future<Output = Result<Response<B>, Infallible>> + Unpin,
 {
-    type Output = Result<Response<Body>, Infallible>;
+    type Output = Result<Response<Body<B>>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let ResponseFuture { client, way } = self.get_mut();
@@ -85,11 +92,11 @@ where
     }
 }
 
-impl<F> Future for ResponseKind<F>
+impl<F, B> Future for ResponseKind<F, B>
 where
-    F: Future<Output = Result<Response<tonic::body::Body>, Infallible>> + Unpin,
+    F: Future<Output = Result<Response<B>, Infallible>> + Unpin,
 {
-    type Output = Result<Response<Body>, Infallible>;
+    type Output = Result<Response<Body<B>>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.get_mut() {
@@ -181,10 +188,10 @@ impl<G, F> PortServices<G, F> {
 }
 
 impl<G: GrpcService, F: Interceptor> Serve for PortServices<G, F> {
-    type Body = Body;
-    type Future = ResponseFuture<G::Future>;
+    type Body = Body<G::Body>;
+    type Future = ResponseFuture<G::Future, G::Body>;
 
-    fn call(&self, request: Request<Incoming>) -> ResponseFuture<G::Future> {
+    fn call(&self, request: Request<Incoming>) -> ResponseFuture<G::Future, G::Body> {
         self.call_from(request, SocketAddr::from(([0, 0, 0, 0], 0)))
     }
 
@@ -192,7 +199,7 @@ impl<G: GrpcService, F: Interceptor> Serve for PortServices<G, F> {
         &self,
         mut request: Request<Incoming>,
         client: SocketAddr,
-    ) -> ResponseFuture<G::Future> {
+    ) -> ResponseFuture<G::Future, G::Body> {
         let way = match &self.gate {
             Some((gate, drain)) if !gate.is_open() && !gate::is_probe(request.uri().path()) => {
                 let (parts, opened) = (Arc::clone(&self.parts), gate.opened(drain.clone()));
@@ -216,7 +223,7 @@ impl<G: GrpcService, F: Interceptor> Serve for PortServices<G, F> {
 }
 
 impl<G: GrpcService, F: Interceptor> Parts<G, F> {
-    fn call(&self, request: Request<Incoming>) -> ResponseKind<G::Future> {
+    fn call(&self, request: Request<Incoming>) -> ResponseKind<G::Future, G::Body> {
         if request.version() == Version::HTTP_2 && is_grpc(&request) {
             return ResponseKind::Grpc(self.grpc.call(request));
         }

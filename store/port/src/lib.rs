@@ -31,6 +31,7 @@ mod limits;
 mod listener;
 mod log_throttle;
 mod memory;
+pub mod metrics;
 mod parking;
 mod refusal;
 mod rest;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use keelson_core::Millis;
 use keelson_core::member::{Lessor, LessorEffects, LessorEvent};
+use keelson_proto::internal::command::Op;
 use tokio::time::Instant;
 
 use crate::Store;
@@ -72,8 +73,15 @@ fn carry_out<'a>(
     }
     for (number, op) in effects.propose {
         pending.push(Box::pin(async move {
+            let expiring = match &op {
+                Op::LeaseExpire(expire) => expire.leases.len() as u64,
+                _ => 0,
+            };
             match store.propose(op).await {
-                Ok(_) => LessorEvent::Done(number),
+                Ok(_) => {
+                    store.inner.metrics.leases_expired.add(expiring);
+                    LessorEvent::Done(number)
+                }
                 Err(error) => {
                     tracing::debug!(%error, "a proposal about leases failed");
                     LessorEvent::Failed(number)

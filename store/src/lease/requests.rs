@@ -82,6 +82,10 @@ impl Store {
         // Of before the renewal: the response must not claim a later state than it has.
         let mut header = self.lease_header();
         let times = self.lease_call(id, true).await?;
+        self.inner
+            .metrics
+            .leases_renewed
+            .add(times.is_some().into());
         self.fill(&mut header);
         let ttl = times.map_or(0, |times| times.ttl);
         Ok(LeaseKeepAliveResponse { header, id, ttl })

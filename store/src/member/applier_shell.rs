@@ -11,7 +11,7 @@ use keelson_core::Millis;
 use keelson_core::engine::Engine;
 use keelson_core::member::{Applier, ApplierEffects, ApplierEvent, ConsensusEvent};
 use keelson_core::node::Role;
-use keelson_core::state::{Applied, Capture};
+use keelson_core::state::{Applied, Capture, LeaseChange};
 use keelson_core::tree::Action;
 use keelson_port::http2::RateLimit;
 use tokio::sync::oneshot;
@@ -22,6 +22,7 @@ use super::flusher::FlushJob;
 use super::waiters::{Outcome, Waiters};
 use super::worker::{Handoff, WorkerEvent};
 use crate::lease::LessorInbox;
+use crate::metrics::MemberMetrics;
 use crate::reads::ReadBatches;
 use crate::shared::Shared;
 use crate::tree::Hub;
@@ -43,6 +44,7 @@ pub(crate) struct ApplierShell {
     pub(crate) hub: Arc<Hub>,
     pub(crate) lessor: Arc<LessorInbox>,
     pub(crate) watches: Watches,
+    pub(crate) metrics: Arc<MemberMetrics>,
     /// A batch that takes longer is logged.
     pub(crate) warning: Duration,
     pub(crate) warning_lines: RateLimit,
@@ -102,6 +104,7 @@ impl ApplierShell {
     /// etcd's line, for a batch in place of a request.
     fn warn_if_slow(&mut self, entries: usize, took: Duration) {
         let is_slow = entries != 0 && self.warning < took;
+        self.metrics.slow_applies.add(is_slow.into());
         if is_slow && !self.warning_lines.exceeds(WARNINGS_MAX) {
             warn!(
                 took = ?took,
@@ -157,6 +160,7 @@ impl ApplierShell {
                 self.shared.note_expired();
             }
         }
+        self.count_leases(&applied.leases);
         // The lessor of a member that does not lead begins with the view of the state.
         if !applied.leases.is_empty() && self.shared.soft_state().role == Role::Leader {
             self.lessor.note(applied.leases);
@@ -166,13 +170,25 @@ impl ApplierShell {
         }
     }
 
+    fn count_leases(&self, changes: &[LeaseChange]) {
+        for change in changes {
+            match change {
+                LeaseChange::Granted(_) => self.metrics.leases_granted.add(1),
+                LeaseChange::Gone(_) => self.metrics.leases_gone.add(1),
+                LeaseChange::Checkpointed(_) => {}
+            }
+        }
+    }
+
     /// Replaces the state with a snapshot's, after the data directory points at it.
     pub(crate) fn install(&mut self, staged: super::staging::Staged, handoff: &mut Handoff) {
         if self.fatal.is_raised() {
             return;
         }
+        let began = Instant::now();
         match staged.install() {
             Ok((engine, state)) => {
+                self.metrics.snapshots.observe(began.elapsed());
                 self.engine = engine;
                 self.applier.install(state, &mut self.effects);
                 self.shared.replace_view(self.applier.view().clone());

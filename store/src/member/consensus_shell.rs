@@ -83,7 +83,7 @@ impl ConsensusShell {
             }
             WorkerEvent::Peer(from, messages, bytes) => {
                 self.shared.note_taken(bytes);
-                self.shared.traffic.received(from, &messages);
+                self.shared.traffic.received(from, &messages, bytes);
                 self.events.push(ConsensusEvent::Peer(from, messages));
             }
             WorkerEvent::SnapshotStaged(offer, staged, answer) => {
@@ -215,6 +215,7 @@ impl ConsensusShell {
                 }
             };
             let sent = send_snapshot(&outbox, to, offer, read).await;
+            outbox.note_snapshot(to, sent.is_ok());
             match &sent {
                 Ok(()) => tracing::info!(%to, took = ?began.elapsed(), "sent a snapshot"),
                 Err(error) if trouble.lock().failing().is_some() => {

@@ -1,6 +1,7 @@
 //! The flush thread: the only thread that waits for the engine's disk.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use crossbeam::channel::Receiver;
 use keelson_core::engine::Engine;
@@ -9,6 +10,7 @@ use keelson_core::state::Flush;
 
 use super::fatal::Fatal;
 use super::worker::{MemberExecutor, WorkerEvent};
+use crate::metrics::Histogram;
 
 /// One immutable memtable to be written to the engine.
 pub(crate) struct FlushJob {
@@ -18,7 +20,12 @@ pub(crate) struct FlushJob {
 }
 
 /// Runs until the applier drops its sender.
-pub(crate) fn run(jobs: &Receiver<FlushJob>, executor: &MemberExecutor, fatal: &Fatal) {
+pub(crate) fn run(
+    jobs: &Receiver<FlushJob>,
+    executor: &MemberExecutor,
+    fatal: &Fatal,
+    commits: &Histogram,
+) {
     for job in jobs {
         let FlushJob {
             engine,
@@ -28,9 +35,11 @@ pub(crate) fn run(jobs: &Receiver<FlushJob>, executor: &MemberExecutor, fatal: &
         if fatal.is_raised() {
             return;
         }
+        let began = Instant::now();
         if let Err(error) = engine.write(&flush.batch) {
             return fatal.raise("writing to the storage engine", &error);
         }
+        commits.observe(began.elapsed());
         // The applier may replace this engine once it has the event, so this thread must not keep
         // it open.
         drop(engine);

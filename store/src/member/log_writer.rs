@@ -10,7 +10,7 @@ use keelson_core::node::Input;
 use super::fatal::Fatal;
 use super::worker::{MemberExecutor, WorkerEvent};
 use crate::disk::RealDisk;
-use crate::metrics::Histogram;
+use crate::metrics::MemberMetrics;
 use crate::peer::Outbox;
 use crate::wal::{Wal, WalError};
 
@@ -20,7 +20,7 @@ pub(crate) struct LogWriter {
     pub(crate) executor: Arc<MemberExecutor>,
     pub(crate) outbox: Outbox,
     pub(crate) fatal: Fatal,
-    pub(crate) syncs: Arc<Histogram>,
+    pub(crate) metrics: Arc<MemberMetrics>,
 }
 
 impl LogWriter {
@@ -90,8 +90,9 @@ impl LogWriter {
             batch.write(|record| wal.append(record.hard_state, record.entries, record.mark))?;
         if written.must_sync() {
             let began = std::time::Instant::now();
+            self.metrics.log_bytes.add(self.wal.pending_bytes() as u64);
             self.wal.sync()?;
-            self.syncs.observe(began.elapsed());
+            self.metrics.syncs.observe(began.elapsed());
         }
         if self.fatal.is_raised() {
             return Ok(());

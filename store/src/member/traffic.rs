@@ -25,6 +25,8 @@ pub(crate) struct Counts {
     pub(crate) sent: Flow,
     /// The append latency of each follower.
     pub(crate) followers: BTreeMap<MemberId, Latency>,
+    /// The bytes that were received from each peer.
+    received_bytes: BTreeMap<MemberId, u64>,
 }
 
 /// Appends in one direction.
@@ -122,9 +124,10 @@ impl Traffic {
     }
 
     /// Counts messages that were received.
-    pub(crate) fn received(&self, from: MemberId, messages: &[PeerMessage]) {
+    pub(crate) fn received(&self, from: MemberId, messages: &[PeerMessage], bytes: usize) {
         let now = Instant::now();
         let mut counts = self.0.lock();
+        *counts.received_bytes.entry(from).or_default() += bytes as u64;
         for message in messages {
             match &message.message {
                 Some(Message::Raft(raft)) if raft.kind == APPEND => {
@@ -144,6 +147,11 @@ impl Traffic {
         let follower = counts.followers.entry(to).or_default();
         follower.failures += 1;
         follower.sent_at = None;
+    }
+
+    /// The bytes that were received from each peer.
+    pub(crate) fn received_bytes(&self) -> BTreeMap<MemberId, u64> {
+        self.0.lock().received_bytes.clone()
     }
 
     /// A copy of the counts.
@@ -184,7 +192,9 @@ mod tests {
         ];
         traffic.sent(appends.iter());
         std::thread::sleep(Duration::from_millis(2));
-        traffic.received(peer, &[message(APPEND_RESPONSE), message(APPEND_RESPONSE)]);
+        let answers = [message(APPEND_RESPONSE), message(APPEND_RESPONSE)];
+        traffic.received(peer, &answers, 20);
+        assert_eq!(traffic.received_bytes()[&peer], 20);
         traffic.lost(peer);
         let counts = traffic.counts();
         let follower = counts.followers[&peer];

@@ -90,6 +90,11 @@ impl Waiters {
         self.remove(id.counter).is_some()
     }
 
+    /// The number of requests that wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
     /// The member stops: the receivers of all requests resolve to an error.
     pub(crate) fn close_all(&self) {
         for shard in &self.shards {

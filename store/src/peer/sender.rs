@@ -22,6 +22,7 @@ use super::link_log::LinkLog;
 use super::load::{QueueBytes, QueuedBytes};
 use super::{Introduction, PeerAddress};
 use crate::config::Url;
+use crate::metrics::{LinkCounts, LinkRead};
 
 /// The most messages that wait for one peer. A leader's appends are batched, so this is seconds
 /// of traffic.
@@ -73,6 +74,7 @@ struct Link {
     /// The bytes in the queue, and in envelopes that wait for the connection.
     waiting: QueueBytes,
     task: JoinHandle<()>,
+    counts: Arc<LinkCounts>,
     address: watch::Sender<PeerAddress>,
 }
 
@@ -179,6 +181,7 @@ impl Links {
     fn open(&self, member: &PeerAddress) -> Link {
         let (queue, messages) = mpsc::channel(QUEUE_MAX);
         let (address, addresses) = watch::channel(member.clone());
+        let counts = Arc::<LinkCounts>::default();
         let link_task = LinkTask {
             me: self.introduction(member.id),
             address: member.clone(),
@@ -190,12 +193,14 @@ impl Links {
             reached: Vec::new(),
             link_log: LinkLog::new(),
             silent: false,
+            counts: Arc::clone(&counts),
         };
         let task = self.runtime.spawn(link_task.run(messages));
         Link {
             queue,
             waiting: QueueBytes::default(),
             task,
+            counts,
             address,
         }
     }
@@ -207,12 +212,43 @@ impl Links {
     pub fn send(&self, to: MemberId, message: PeerMessage) -> Result<(), SendError> {
         let open = self.links.read();
         let link = open.links.get(&to).ok_or(SendError::NoLink);
-        let sent = link.and_then(|link| link.send(message));
+        let sent = link.and_then(|link| {
+            let sent = link.send(message);
+            link.counts.failures.add(sent.is_err().into());
+            sent
+        });
         drop(open);
         if sent.is_err() {
             (self.listener)(PeerEvent::Lost(to));
         }
         sent
+    }
+
+    /// Counts a transfer of a snapshot that has ended.
+    pub(crate) fn note_snapshot(&self, to: MemberId, sent: bool) {
+        if let Some(link) = self.links.read().links.get(&to) {
+            let count = match sent {
+                true => &link.counts.snapshots_sent,
+                false => &link.counts.snapshots_failed,
+            };
+            count.add(1);
+        }
+    }
+
+    /// Calls `see` with the counts of all links, by id.
+    pub(crate) fn read(&self, see: impl FnOnce(&[LinkRead<'_>])) {
+        let open = self.links.read();
+        let mut links: Vec<_> = open
+            .links
+            .iter()
+            .map(|(peer, link)| LinkRead {
+                peer: *peer,
+                is_up: self.is_up(*peer),
+                counts: &link.counts,
+            })
+            .collect();
+        links.sort_by_key(|link| link.peer);
+        see(&links);
     }
 
     /// The peer's URLs; `None` without a link to it.

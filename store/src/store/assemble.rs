@@ -19,6 +19,7 @@ use tonic::service::Routes;
 use super::{Inner, Store};
 use crate::Config;
 use crate::disk::RealDisk;
+use crate::edge::CallMetrics;
 use crate::lease::LessorInbox;
 use crate::long_range::LongRanges;
 use crate::member::applier_shell::ApplierShell;
@@ -31,7 +32,7 @@ use crate::member::recover::MemberParts;
 use crate::member::staging::Stager;
 use crate::member::waiters::Waiters;
 use crate::member::worker::{MemberExecutor, Worker, WorkerEvent};
-use crate::metrics::Histogram;
+use crate::metrics::MemberMetrics;
 use crate::open_error::OpenError;
 use crate::peer::{CallerGate, Links, PeerService};
 use crate::reads::ReadBatches;
@@ -89,6 +90,7 @@ pub(super) fn assemble(
     };
     let peers = wiring.peers(stager, parts.is_new);
     let _ = wiring.executor.send(WorkerEvent::MembersChanged);
+    let calls = CallMetrics::new(config.extensive_metrics);
     let inner = Inner {
         config,
         shared: wiring.shared,
@@ -97,7 +99,8 @@ pub(super) fn assemble(
         long_ranges: LongRanges::default(),
         links: wiring.links,
         lessor: wiring.lessor,
-        syncs: wiring.syncs,
+        metrics: wiring.metrics,
+        calls,
         executor: wiring.executor,
         hub: wiring.hub,
         watches,
@@ -125,7 +128,7 @@ struct Wiring {
     reads: Arc<ReadBatches>,
     links: Links,
     lessor: Arc<LessorInbox>,
-    syncs: Arc<Histogram>,
+    metrics: Arc<MemberMetrics>,
     hub: Arc<Hub>,
     fatal: Fatal,
 }
@@ -143,7 +146,7 @@ impl Wiring {
             reads: Arc::new(ReadBatches::new(Arc::clone(&executor))),
             lessor: Arc::new(LessorInbox::new(parts.incarnation)),
             links: Links::new(cluster, member, parts.incarnation, listener, runtime).with_tls(tls),
-            syncs: Arc::new(Histogram::default()),
+            metrics: Arc::default(),
             executor,
             shared,
             hub,
@@ -169,6 +172,7 @@ impl Wiring {
             hub: Arc::clone(&self.hub),
             lessor: Arc::clone(&self.lessor),
             watches,
+            metrics: Arc::clone(&self.metrics),
             warning: Duration::MAX,
             warning_lines: RateLimit::default(),
             fatal: self.fatal.clone(),
@@ -205,16 +209,17 @@ impl Wiring {
             executor: Arc::clone(&self.executor),
             outbox: self.links.clone(),
             fatal: self.fatal.clone(),
-            syncs: Arc::clone(&self.syncs),
+            metrics: Arc::clone(&self.metrics),
         };
         let (flushed, time) = (Arc::clone(&self.executor), Arc::clone(&self.executor));
         let (of_log, of_engine) = (self.fatal.clone(), self.fatal.clone());
+        let metrics = Arc::clone(&self.metrics);
         Ok(vec![
             thread("keelson-log", move || {
                 of_log.guard("writing the log", || writer.run());
             })?,
             thread("keelson-flush", move || {
-                let run = || flusher::run(&flush_jobs, &flushed, &of_engine);
+                let run = || flusher::run(&flush_jobs, &flushed, &of_engine, &metrics.commits);
                 of_engine.guard("writing to the storage engine", run);
             })?,
             thread("keelson-time", move || time.run_timer())?,

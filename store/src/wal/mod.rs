@@ -221,6 +221,11 @@ impl<D: Disk> Wal<D> {
         sealed + self.active.segment.size_bytes + self.spares.size_bytes()
     }
 
+    /// The size of what the next [`Wal::sync`] writes, in bytes.
+    pub fn pending_bytes(&self) -> usize {
+        self.pending.len()
+    }
+
     /// The boot number of this start.
     pub fn boot(&self) -> u64 {
         self.boot

@@ -4,5 +4,6 @@
 mod auth;
 mod embedded;
 mod leases;
+mod metrics;
 mod snapshots;
 mod tree;

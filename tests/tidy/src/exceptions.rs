@@ -42,6 +42,7 @@ pub const FILES: &[&str] = &[
     "src/playground/secure.rs",
     "src/playground/service.rs",
     "store/port/src/memory.rs",
+    "store/port/src/metrics/process.rs",
     "store/port/src/socket.rs",
     "store/port/src/tls/files.rs",
     "store/port/src/tls/watched.rs",

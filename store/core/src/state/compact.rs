@@ -77,11 +77,13 @@ impl StateMachine {
             return true;
         }
         let dropped = &mut self.dropped;
+        let before = dropped.len();
         let after = sweep.after.take();
         let index = &self.shared.index;
         sweep.after = index.compact(after.as_deref(), sweep.revision, |row| {
             dropped.push(row);
         });
+        self.shared.counters.swept(dropped.len() - before);
         if sweep.after.is_some() {
             return true;
         }

@@ -62,6 +62,7 @@ pub mod auth;
 pub mod check;
 mod compact;
 mod compare;
+mod counts;
 mod delete;
 mod error;
 mod events;
@@ -111,6 +112,7 @@ use keelson_proto::etcdserverpb::{
 use keelson_proto::internal::AppliedMark;
 
 pub use apply::is_understood;
+pub use counts::StateCounts;
 pub use error::{Error, StateError};
 pub(crate) use events::{EventBudget, EventSpan};
 pub use flush::{Flush, Unflushed};

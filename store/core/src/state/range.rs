@@ -36,6 +36,7 @@ impl Reads<'_> {
 
     /// Answers a range request.
     pub(super) fn range(&self, request: &RangeRequest) -> Result<RangeResponse, ReadError> {
+        self.shared.counters.range();
         let revision = self.revision(request.revision)?;
         let fetch = if request.count_only {
             0

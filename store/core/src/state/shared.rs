@@ -8,6 +8,7 @@ use keelson_proto::mvccpb::KeyValue;
 use parking_lot::RwLock;
 
 use super::auth::Auth;
+use super::counts::Counters;
 use super::error::Error;
 use super::index::KeyIndex;
 use super::leases::Leases;
@@ -66,6 +67,7 @@ pub(super) struct Shared {
     holds: AtomicUsize,
     /// The size of the engine after its last write: querying it for every put would be expensive.
     pub(super) engine_bytes: AtomicU64,
+    pub(super) counters: Counters,
 }
 
 impl Shared {
@@ -96,6 +98,7 @@ impl Shared {
             auth_changed: AtomicU64::new(0),
             holds: AtomicUsize::new(0),
             engine_bytes,
+            counters: Counters::default(),
         }
     }
 

@@ -164,6 +164,9 @@ pub(super) fn apply(
     let before = write.reads();
     let plan = Plan::new(&before, txn)?;
     plan.check(&before)?;
+    if 1 < plan.ops.len() {
+        write.count_txn();
+    }
     let mut response = plan.apply(write, want_response)?;
     response.header = header(write.revision());
     Ok(response)

@@ -7,8 +7,10 @@ use keelson_proto::etcdserverpb::{
     AlarmMember, AlarmType, Member, RangeRequest, RangeResponse, TxnRequest, TxnResponse,
 };
 
+use super::counts::StateCounts;
 use super::error::Error;
 use super::hash::{self, HashKv};
+use super::keys::KeyRange;
 use super::shared::{Memtables, ReadError, Reads, Shared, missing};
 use super::stream::RangeStream;
 use super::txn::Plan;
@@ -131,6 +133,17 @@ impl ReadView {
     /// The size of the engine.
     pub fn size(&self) -> EngineSize {
         self.shared.engine.size()
+    }
+
+    /// The number of keys that exist now.
+    pub fn key_count(&self) -> usize {
+        let range = KeyRange::new(b"\0", b"\0");
+        self.shared.index.count(range, self.shared.revision())
+    }
+
+    /// The operations since the state was opened.
+    pub fn counts(&self) -> StateCounts {
+        self.shared.counters.read()
     }
 
     /// Whether a request of that cost (`put_cost`, `txn_cost`) fits into the quota. If not, the

@@ -45,6 +45,7 @@ impl<'a> Write<'a> {
 
     /// Writes a pair.
     pub(super) fn put(&mut self, key: Bytes, value: Bytes, lease: i64) {
+        self.shared.counters.put(key.len() + value.len());
         let row = self.next_row(false);
         let stamp = self.shared.index.put(&key, row.main, row.sub);
         self.shared.leases.write().attach(&key, lease);
@@ -61,6 +62,7 @@ impl<'a> Write<'a> {
 
     /// Deletes the keys of a range and returns their number.
     pub(super) fn delete(&mut self, range: KeyRange<'_>) -> i64 {
+        self.shared.counters.delete();
         let mut doomed = Vec::new();
         let now = self.revision();
         self.shared.index.visit(range, now, |key, _| {
@@ -75,6 +77,11 @@ impl<'a> Write<'a> {
             self.memtables.active.push(row, rows::encode_tombstone(key));
         }
         count
+    }
+
+    /// The transaction has had several operations.
+    pub(super) fn count_txn(&self) {
+        self.shared.counters.txn();
     }
 
     fn next_row(&mut self, tombstone: bool) -> RowKey {

@@ -1,12 +1,15 @@
 //! The hub: follows the rows and delivers each revision to the streams that it concerns.
 
+mod counts;
 mod registration;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicIsize, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, MutexGuard, RwLock};
+
+pub use counts::WatchCounts;
 
 use super::mailbox::{Delivery, Mailbox, MailboxLimits, Mailboxes};
 use super::{RangeIndex, RevisionEvents, WatchStream};
@@ -82,9 +85,12 @@ impl FanOut {
         self.recent_from = next;
     }
 
-    fn deliver(&self, revision: &Arc<RevisionEvents>, woken: &mut Vec<Arc<Mailbox>>) {
+    /// Returns the number of deliveries.
+    fn deliver(&self, revision: &Arc<RevisionEvents>, woken: &mut Vec<Arc<Mailbox>>) -> u64 {
+        let mut deliveries = 0;
         let mut send = |mailbox: &Arc<Mailbox>, range: usize| {
             let revision = Arc::clone(revision);
+            deliveries += 1;
             if mailbox.push(Delivery { range, revision }) {
                 woken.push(Arc::clone(mailbox));
             }
@@ -95,7 +101,7 @@ impl FanOut {
                     send(mailbox, *range);
                 }
             });
-            return;
+            return deliveries;
         }
         // Several events may match one range, which gets the revision once.
         let mut concerned: BTreeMap<(u64, usize), &Arc<Mailbox>> = BTreeMap::new();
@@ -109,6 +115,7 @@ impl FanOut {
         for ((_, range), mailbox) in concerned {
             send(mailbox, range);
         }
+        deliveries
     }
 
     /// Revisions were lost, from `next` on: every stream reads them from the history.
@@ -131,6 +138,10 @@ pub struct WatchHub {
     fan_out: Mutex<FanOut>,
     /// The number of ranges, readable without the lock.
     ranges: AtomicUsize,
+    /// The number of watchers of all streams.
+    watchers: AtomicIsize,
+    /// The number of revisions that were put into mailboxes.
+    deliveries: AtomicU64,
     /// The revision up to which everything is delivered.
     delivered: AtomicI64,
     /// The change of rights of which the streams were told.
@@ -164,6 +175,8 @@ impl WatchHub {
                 waiting: Vec::new(),
             }),
             ranges: AtomicUsize::new(0),
+            watchers: AtomicIsize::new(0),
+            deliveries: AtomicU64::new(0),
             delivered: AtomicI64::new(next - 1),
             auth_changed: AtomicU64::new(auth_changed),
             mailboxes: Arc::new(Mailboxes::new(limits.mailboxes)),
@@ -278,7 +291,8 @@ impl WatchHub {
         let EventSpan { revisions, next } = view.events(fan_out.next, upto, step, &|_| true)?;
         let mut woken = Vec::new();
         for revision in revisions {
-            fan_out.deliver(&revision, &mut woken);
+            let deliveries = fan_out.deliver(&revision, &mut woken);
+            self.deliveries.fetch_add(deliveries, Ordering::Relaxed);
             fan_out.remember(revision, self.limits.recent_bytes);
         }
         self.deliver_upto(fan_out, next);
@@ -293,6 +307,11 @@ impl WatchHub {
         let waiting = std::mem::take(&mut fan_out.waiting);
         drop(fan_out);
         waiting.iter().for_each(|mailbox| mailbox.wake());
+    }
+
+    /// Adds to the number of watchers.
+    pub(super) fn count_watchers(&self, more: isize) {
+        self.watchers.fetch_add(more, Ordering::Relaxed);
     }
 
     /// The rows of one step of a watcher that reads the history.

@@ -154,6 +154,19 @@ impl Mailbox {
         }
     }
 
+    /// The number of revisions that wait, the first revision that the stream lacks, and whether
+    /// revisions were dropped.
+    pub(super) fn counts(&self) -> (usize, Option<i64>, bool) {
+        let queue = self.queue.lock();
+        let first = queue.deliveries.front();
+        let first = first.map(|delivery| delivery.revision.revision);
+        (
+            queue.deliveries.len(),
+            first.or(queue.dropped_from),
+            queue.dropped_from.is_some(),
+        )
+    }
+
     /// If nothing is left, reads a value while the hub cannot add anything.
     pub(super) fn when_empty<T>(&self, read: impl FnOnce() -> T) -> Option<T> {
         let queue = self.queue.lock();

@@ -41,7 +41,7 @@ mod stream;
 
 pub use catch_up::HISTORY_STEP_BYTES;
 pub use encode::{FrameBuffer, HeaderFields};
-pub use hub::{WatchHub, WatchLimits};
+pub use hub::{WatchCounts, WatchHub, WatchLimits};
 pub use mailbox::MailboxLimits;
 pub use message::{SentEvent, WatchContent, WatchMessage};
 pub use range_index::{RangeEnd, RangeIndex, WatchRange};

@@ -198,6 +198,7 @@ impl WatchStream {
         let view = self.hub.view();
         let revision = view.revision();
         let filters = |filter: FilterType| request.filters.contains(&filter.into());
+        self.hub.count_watchers(1);
         let slot = self.watchers.insert(StreamWatcher {
             id,
             range: number,
@@ -258,6 +259,7 @@ impl WatchStream {
 
     pub(super) fn remove(&mut self, slot: usize) {
         let watcher = self.watchers.remove(slot);
+        self.hub.count_watchers(-1);
         self.by_id.remove(&watcher.id);
         self.behind.remove(&slot);
         let range = &mut self.ranges[watcher.range];
@@ -357,6 +359,7 @@ impl Drop for WatchStream {
         for (_, range) in &self.ranges {
             self.hub.unregister(self.id, &range.range);
         }
+        self.hub.count_watchers(-(self.watchers.len() as isize));
         self.hub.close(self.id);
     }
 }

@@ -14,12 +14,14 @@ use serde::Serialize;
 
 use crate::Error;
 use crate::backend::Backend;
+use crate::calls::CallMetrics;
 use crate::go;
 use crate::v3::alarm_name;
 
-pub(super) fn router<B: Backend>(backend: B) -> Router {
+pub(super) fn router<B: Backend>(backend: B, calls: CallMetrics) -> Router {
+    let health = any(health::<B>).with_state((backend.clone(), calls));
     Router::new()
-        .route("/health", any(health::<B>))
+        .route("/health", health)
         .route("/livez", any(livez::<B>))
         .route("/livez/{check}", any(livez_one::<B>))
         .route("/readyz", any(readyz::<B>))
@@ -41,13 +43,18 @@ struct HealthBody {
     reason: String,
 }
 
-async fn health<B: Backend>(method: Method, fields: Fields, State(backend): State<B>) -> Response {
+async fn health<B: Backend>(
+    method: Method,
+    fields: Fields,
+    State((backend, calls)): State<(B, CallMetrics)>,
+) -> Response {
     if let Err(refused) = go::only(&Method::GET, &method) {
         return refused;
     }
     let excluded: Vec<&str> = values(&fields, "exclude").collect();
     let serializable = values(&fields, "serializable").next() == Some("true");
     let trouble = trouble(&backend, &excluded, serializable).await;
+    calls.probed(trouble.is_none());
     let health = HealthBody {
         health: if trouble.is_none() { "true" } else { "false" },
         reason: trouble.unwrap_or_default(),

@@ -1,8 +1,9 @@
-//! The operator's paths: `/health`, `/livez`, `/readyz`, `/version`, `/debug/vars`, and
+//! The operator's paths: `/health`, `/livez`, `/readyz`, `/metrics`, `/version`, `/debug/vars`, and
 //! `/members` on the peer port.
 
 mod health;
 mod members;
+mod metrics;
 mod vars;
 mod version;
 
@@ -10,14 +11,21 @@ use axum::Router;
 use axum::routing::any;
 
 use super::backend::Backend;
+use super::calls::CallMetrics;
 
 /// The routes of the client port, without a fallback, so that other routers can be merged in.
-pub fn client_router<B: Backend>(backend: B) -> Router {
+pub fn client_router<B: Backend>(backend: B, calls: CallMetrics) -> Router {
     let version = any(version::version::<B>).with_state(backend.clone());
     let vars = any(vars::vars::<B>).with_state(backend.clone());
-    health::router(backend)
+    metrics_router(backend, calls)
         .route("/version", version)
         .route("/debug/vars", vars)
+}
+
+/// The routes of `--listen-metrics-urls`, without a fallback.
+pub fn metrics_router<B: Backend>(backend: B, calls: CallMetrics) -> Router {
+    let metrics = any(metrics::metrics::<B>).with_state((backend.clone(), calls.clone()));
+    health::router(backend, calls).route("/metrics", metrics)
 }
 
 /// The routes of the peer port, without a fallback.

@@ -314,6 +314,7 @@ async fn the_gateways_answers_are_bounded_too() {
     let router: Router = gateway::router(Arc::new(Services::new(
         fake,
         Unread::within(ROOM_BYTES),
+        Default::default(),
         Routes::default(),
         Drain::default(),
     )));

@@ -19,7 +19,8 @@ impl<B: Backend> Calls for Services<B> {
         let supervision = self.supervision(&request);
         let called = Box::pin(async { Ok(self.dispatch(request).await) });
         let answered = Supervised::new(called, supervision).await;
-        answered.unwrap_or_else(|never: Infallible| match never {})
+        let answered = answered.unwrap_or_else(|never: Infallible| match never {});
+        answered.map(Body::new)
     }
 
     fn message_bytes_max(&self, method: &str) -> usize {
@@ -41,7 +42,7 @@ impl<B: Backend> Services<B> {
             return Status::from(error).into_http();
         }
         if path == WATCH {
-            let watching = self.watch(request).await;
+            let watching = self.watch(self.counted(request)).await;
             return watching.unwrap_or_else(|never| match never {});
         }
         let service = path.get(1..).and_then(|rest| rest.split('/').next());
@@ -52,7 +53,7 @@ impl<B: Backend> Services<B> {
         if deadline::has_passed(deadline) {
             return deadline::exceeded().into_http();
         }
-        match deadline::before(deadline, self.serve(own, request)).await {
+        match deadline::before(deadline, self.serve(own, self.counted(request))).await {
             Ok(Ok(response)) => hold_each(reword(response)),
             Err(late) => late.into_http(),
         }

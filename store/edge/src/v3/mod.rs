@@ -59,6 +59,7 @@ use self::supervised::{LeaderMonitor, Supervised, Supervision};
 use super::backend::Backend;
 use super::service::GrpcService;
 use crate::Error;
+use crate::calls::{CallBody, CallMetrics, CountedRequest};
 use keelson_port::{Drain, Incoming};
 
 pub(super) use maintenance::alarm_name;
@@ -87,6 +88,7 @@ pub struct Services<B: Backend> {
     drain: Drain,
     slow: SlowLog,
     leader: LeaderMonitor,
+    calls: CallMetrics,
 }
 
 /// The method of watches.
@@ -141,7 +143,13 @@ impl<B: Backend> Services<B> {
     }
 
     /// etcd's services as far as they are implemented, and `rest` for other paths.
-    pub(crate) fn new(backend: B, unread: Unread, rest: Routes, drain: Drain) -> Services<B> {
+    pub(crate) fn new(
+        backend: B,
+        unread: Unread,
+        calls: CallMetrics,
+        rest: Routes,
+        drain: Drain,
+    ) -> Services<B> {
         let message_bytes_max = message_bytes_max(&backend);
         let slow = SlowLog::new(backend.slow_request());
         let sessions = Sessions::new(&backend);
@@ -171,6 +179,7 @@ impl<B: Backend> Services<B> {
             drain,
             slow,
             leader: LeaderMonitor::default(),
+            calls,
             backend,
         }
     }
@@ -181,7 +190,20 @@ impl<B: Backend> Services<B> {
     }
 
     fn supervision<R>(&self, request: &Request<R>) -> Supervision {
-        Supervision::of(request, &self.backend, &self.slow, &self.leader)
+        Supervision::of(
+            request,
+            &self.backend,
+            &self.slow,
+            &self.leader,
+            &self.calls,
+        )
+    }
+
+    /// The request with its messages counted.
+    fn counted<R>(&self, request: Request<R>) -> Request<CountedRequest<R>> {
+        let (parts, body) = request.into_parts();
+        let body = self.calls.count_requests(parts.uri.path(), body);
+        Request::from_parts(parts, body)
     }
 
     fn watch<R: RequestBody>(&self, request: Request<R>) -> Answering {
@@ -243,6 +265,7 @@ fn answered_by_learner(method: &str) -> bool {
 
 impl<B: Backend> GrpcService for Services<B> {
     type Future = Supervised<Call<<Routes as GrpcService>::Future>>;
+    type Body = CallBody;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let supervision = self.supervision(&request);
@@ -261,7 +284,7 @@ impl<B: Backend> Services<B> {
             return Call::Refused(Some(deadline::exceeded()));
         }
         if path == WATCH {
-            return Call::Service(self.watch(request));
+            return Call::Service(self.watch(self.counted(request)));
         }
         let service = path.get(1..).and_then(|rest| rest.split('/').next());
         let own = |answering| match deadline {
@@ -271,8 +294,8 @@ impl<B: Backend> Services<B> {
         // Each of the other methods takes one message.
         let whole = |body: Incoming| body.within(MESSAGE_TIME_MAX);
         match service.and_then(Service::named) {
-            Some(service) if path == KEEP_ALIVE => own(self.serve(service, request)),
-            Some(service) => own(self.serve(service, request.map(whole))),
+            Some(service) if path == KEEP_ALIVE => own(self.serve(service, self.counted(request))),
+            Some(service) => own(self.serve(service, self.counted(request.map(whole)))),
             None => Call::Rest(Box::new(GrpcService::call(&self.rest, request))),
         }
     }

@@ -1,5 +1,5 @@
 //! What is added to calls from outside: the end of streams at their deadline or, if they require
-//! one, without a leader, and the log line of a slow answer.
+//! one, without a leader, the log line of a slow answer, and the counts for `/metrics`.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -23,6 +23,7 @@ use super::slow::{SlowCall, SlowLog};
 use super::watch::trailers;
 use crate::Error;
 use crate::backend::Backend;
+use crate::calls::{CallBody, CallCount, CallMetrics};
 
 /// After so many election timeouts without a leader streams end: etcd's `maxNoLeaderCnt`. A new
 /// stream is refused at once, but one that exists costs more to begin again.
@@ -86,6 +87,7 @@ pub(super) struct Supervision {
     /// The deadline of a stream, also while it is not begun. That of another call is where it is
     /// begun.
     deadline: Option<Pin<Box<Sleep>>>,
+    count: Option<CallCount>,
 }
 
 impl Supervision {
@@ -94,6 +96,7 @@ impl Supervision {
         backend: &B,
         slow: &SlowLog,
         leader: &LeaderMonitor,
+        calls: &CallMetrics,
     ) -> Supervision {
         let method = request.uri().path();
         let is_stream = is_stream(method);
@@ -103,6 +106,7 @@ impl Supervision {
             slow: slow.begin(method),
             leader: led.then(|| Box::new(leader.lost(backend.leader() != MemberId::NONE))),
             deadline: deadline.map(|at| Box::pin(sleep_until(at))),
+            count: calls.begin(method),
         }
     }
 }
@@ -136,29 +140,35 @@ impl<C> Future for Supervised<C>
 where
     C: Future<Output = Result<Response<Body>, Infallible>> + Unpin,
 {
-    type Output = Result<Response<Body>, Infallible>;
+    type Output = Result<Response<CallBody>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Supervised { call, supervision } = self.get_mut();
         // An answer that is ready is not lost.
         let Poll::Ready(answered) = Pin::new(call).poll(cx) else {
-            return supervision.poll_end(cx).map(|end| Ok(end.into_http()));
+            return supervision.poll_end(cx).map(|end| {
+                let count = supervision.count.take();
+                Ok(CallBody::of(end.into_http(), count))
+            });
         };
         if let Some(slow) = &mut supervision.slow {
             slow.end();
         }
         let (leader, deadline) = (supervision.leader.take(), supervision.deadline.take());
-        Poll::Ready(answered.map(|response| match (&leader, &deadline) {
+        let answered = answered.map(|response| match (&leader, &deadline) {
             (None, None) => response,
             _ => response.map(|body| {
                 let supervision = Supervision {
                     slow: None,
                     leader,
                     deadline,
+                    count: None,
                 };
                 Body::new(SupervisedBody { body, supervision })
             }),
-        }))
+        });
+        let count = supervision.count.take();
+        Poll::Ready(answered.map(|response| CallBody::of(response, count)))
     }
 }
 
@@ -237,7 +247,13 @@ mod tests {
         request.headers_mut().insert("grpc-timeout", timeout);
         let fake = Fake::new(([127, 0, 0, 1], 2379).into());
         let slow = SlowLog::new(Duration::from_secs(1));
-        let supervision = Supervision::of(&request, &fake, &slow, &LeaderMonitor::default());
+        let supervision = Supervision::of(
+            &request,
+            &fake,
+            &slow,
+            &LeaderMonitor::default(),
+            &CallMetrics::default(),
+        );
         let began = Instant::now();
         let answer = Supervised::new(std::future::pending(), supervision).await;
         let Ok(answer) = answer;

@@ -61,6 +61,7 @@ pub(crate) fn applier(executor: &Arc<MemberExecutor>, flushes: Sender<FlushJob>)
         shared: Arc::new(shared),
         hub: Hub::new().0,
         lessor: Arc::new(LessorInbox::new(1)),
+        metrics: Arc::default(),
         warning: Duration::MAX,
         warning_lines: RateLimit::default(),
         fatal: Fatal::new(Arc::new(|_| {})),

@@ -1,12 +1,14 @@
 //! The task of one link: it connects, streams envelopes from the queue, and reports how calls end.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use keelson_core::MemberId;
 use keelson_port::ClientTls;
-use keelson_proto::peer::{Envelope, PeerMessage};
+use keelson_proto::peer::peer_client::PeerClient;
+use keelson_proto::peer::{Envelope, MembersRequest, PeerMessage};
 use parking_lot::RwLock;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::StreamExt;
@@ -16,6 +18,7 @@ use tracing::{debug, info};
 
 use super::{Numbering, PeerEvent, PeerListener, Queued};
 use crate::config::Url;
+use crate::metrics::LinkCounts;
 use crate::peer::connect::{self, ConnectError};
 use crate::peer::link_log::{self, LinkEnd, LinkLog};
 use crate::peer::load::QueuedBytes;
@@ -30,6 +33,8 @@ const STREAM_MAX: usize = 16;
 /// The pause before the next attempt to connect: at first, and at most.
 const RETRY_MIN: Duration = Duration::from_millis(20);
 const RETRY_MAX: Duration = Duration::from_millis(500);
+/// The interval of the measurements of the round-trip time: that of etcd's probes.
+const PROBE_INTERVAL: Duration = Duration::from_secs(4);
 /// A call that has lasted this long was not refused.
 const SETTLED: Duration = Duration::from_millis(200);
 
@@ -48,6 +53,7 @@ pub(super) struct LinkTask {
     pub(super) link_log: LinkLog,
     /// The last connection ended because the peer did not respond.
     pub(super) silent: bool,
+    pub(super) counts: Arc<LinkCounts>,
 }
 
 impl LinkTask {
@@ -83,11 +89,12 @@ impl LinkTask {
                 Err(ConnectError::Other(why)) => self.link_log.failed(&self.address, &why),
             }
             // The waiting messages are stale by the time the peer is back.
-            let mut dropped = false;
+            let mut dropped = 0;
             while messages.try_recv().is_ok() {
-                dropped = true;
+                dropped += 1;
             }
-            if dropped {
+            self.counts.failures.add(dropped);
+            if dropped != 0 {
                 (self.listener)(PeerEvent::Lost(peer));
             }
             let _ = tokio::time::timeout(retry, self.addresses.changed()).await;
@@ -97,7 +104,7 @@ impl LinkTask {
 
     async fn carry(
         &mut self,
-        mut client: keelson_proto::peer::peer_client::PeerClient<tonic::transport::Channel>,
+        mut client: PeerClient<tonic::transport::Channel>,
         messages: &mut mpsc::Receiver<Queued>,
     ) -> Ended {
         let (envelopes, stream) = mpsc::channel(STREAM_MAX);
@@ -107,8 +114,9 @@ impl LinkTask {
         let mut request = Request::new(stream);
         self.me.write(request.metadata_mut());
         self.note_up(true);
+        let probe = measure(client.clone(), Arc::clone(&self.counts));
         let call = client.stream(request);
-        tokio::pin!(call);
+        tokio::pin!(call, probe);
         // A peer refuses a call at once. For a stopped process, the kernel still accepts the
         // connection.
         let settled = match self.silent {
@@ -123,6 +131,7 @@ impl LinkTask {
                 answer = &mut call => {
                     return Ended::Broken(answer.err().unwrap_or_else(link_log::broken_off));
                 }
+                never = &mut probe => match never {},
                 () = &mut settled, if !is_settled => {
                     is_settled = true;
                     self.reached.clone_from(&self.address.urls);
@@ -133,6 +142,8 @@ impl LinkTask {
                         return Ended::QueueClosed;
                     };
                     let (batch, queued) = gather(first, messages);
+                    let bytes: usize = queued.iter().map(|queued| queued.bytes).sum();
+                    self.counts.sent_bytes.add(bytes as u64);
                     let sequence = self.numbering.next();
                     let envelope = Envelope { sequence, messages: batch };
                     tokio::select! {
@@ -153,6 +164,7 @@ impl LinkTask {
         if up {
             (self.listener)(PeerEvent::Up(self.me.to));
         } else if before == Some(true) {
+            self.counts.disconnects.add(1);
             (self.listener)(PeerEvent::Lost(self.me.to));
         }
     }
@@ -171,6 +183,21 @@ impl LinkTask {
                 info!(%peer, name = self.address.name, why, "lost the connection to the peer");
             }
         }
+    }
+}
+
+/// Measures the round-trip time of a small call to the peer again and again. Never returns: the
+/// stream notices when the peer is gone.
+async fn measure(
+    mut client: PeerClient<tonic::transport::Channel>,
+    counts: Arc<LinkCounts>,
+) -> Infallible {
+    loop {
+        let began = Instant::now();
+        if client.members(MembersRequest::default()).await.is_ok() {
+            counts.round_trips.observe(began.elapsed());
+        }
+        tokio::time::sleep(PROBE_INTERVAL).await;
     }
 }
 

@@ -39,6 +39,7 @@ async fn with(limits: Limits) -> Port {
                 router: axum::Router::default(),
                 gate: None,
                 unread: Default::default(),
+                calls: Default::default(),
             };
             serve_clients(fake, listeners, limits, more, shutdown).await
         }

@@ -1,0 +1,171 @@
+//! The metrics of gRPC calls: go-grpc-prometheus's names and labels, and etcd's bytes.
+//!
+//! A call costs a few atomic additions, and neither a lock nor an allocation. Its messages are
+//! counted in its bodies (`body`), its status where the answer has it.
+
+mod body;
+mod methods;
+mod text;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use keelson_port::metrics::Histogram;
+
+pub(crate) use body::{CallBody, CountedRequest};
+use methods::METHODS;
+
+/// gRPC's status codes, with the names that Go's have.
+const CODES: [&str; 17] = [
+    "OK",
+    "Canceled",
+    "Unknown",
+    "InvalidArgument",
+    "DeadlineExceeded",
+    "NotFound",
+    "AlreadyExists",
+    "PermissionDenied",
+    "ResourceExhausted",
+    "FailedPrecondition",
+    "Aborted",
+    "OutOfRange",
+    "Unimplemented",
+    "Internal",
+    "Unavailable",
+    "DataLoss",
+    "Unauthenticated",
+];
+
+/// `Canceled`: the client has gone before the end of its call.
+const CANCELED: usize = 1;
+const UNKNOWN: usize = 2;
+
+/// The counts of a member's gRPC calls and probes. Clones share them.
+#[derive(Clone)]
+pub struct CallMetrics(Arc<Counts>);
+
+struct Counts {
+    methods: Vec<MethodCounts>,
+    received_bytes: AtomicU64,
+    sent_bytes: AtomicU64,
+    healthy: AtomicU64,
+    unhealthy: AtomicU64,
+}
+
+/// The counts of a method.
+#[derive(Default)]
+struct MethodCounts {
+    started: AtomicU64,
+    handled: [AtomicU64; CODES.len()],
+    received: AtomicU64,
+    sent: AtomicU64,
+    /// The durations; only with `--metrics=extensive`.
+    durations: Option<Histogram>,
+}
+
+impl CallMetrics {
+    /// Zero for every method. `extensive` adds the durations of calls.
+    #[must_use]
+    pub fn new(extensive: bool) -> CallMetrics {
+        let counts = || MethodCounts {
+            durations: extensive.then(Histogram::of_requests),
+            ..MethodCounts::default()
+        };
+        CallMetrics(Arc::new(Counts {
+            methods: METHODS.iter().map(|_| counts()).collect(),
+            received_bytes: AtomicU64::new(0),
+            sent_bytes: AtomicU64::new(0),
+            healthy: AtomicU64::new(0),
+            unhealthy: AtomicU64::new(0),
+        }))
+    }
+
+    /// Counts the beginning of a call. `None` for a path that is not etcd's.
+    pub(crate) fn begin(&self, path: &str) -> Option<CallCount> {
+        let method = methods::find(path)?;
+        let counts = &self.0.methods[method];
+        counts.started.fetch_add(1, Ordering::Relaxed);
+        Some(CallCount {
+            calls: self.clone(),
+            method,
+            began: counts.durations.is_some().then(Instant::now),
+            ended: false,
+        })
+    }
+
+    /// The same call's requests.
+    pub(crate) fn count_requests<R>(&self, path: &str, body: R) -> CountedRequest<R> {
+        let to = methods::find(path).map(|method| (self.clone(), method));
+        CountedRequest::new(body, to)
+    }
+
+    /// Counts an answer of `/health`.
+    pub(crate) fn probed(&self, healthy: bool) {
+        let count = match healthy {
+            true => &self.0.healthy,
+            false => &self.0.unhealthy,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn received(&self, method: usize, messages: u64, bytes: u64) {
+        let received = &self.0.methods[method].received;
+        received.fetch_add(messages, Ordering::Relaxed);
+        self.0.received_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+/// A call that has begun. Dropped before its end, it was cancelled.
+pub(crate) struct CallCount {
+    calls: CallMetrics,
+    method: usize,
+    began: Option<Instant>,
+    ended: bool,
+}
+
+impl CallCount {
+    fn counts(&self) -> &MethodCounts {
+        &self.calls.0.methods[self.method]
+    }
+
+    fn sent(&self, messages: u64, bytes: u64) {
+        self.counts().sent.fetch_add(messages, Ordering::Relaxed);
+        let sent_bytes = &self.calls.0.sent_bytes;
+        sent_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Ends the call with the status in its headers or trailers.
+    fn end(&mut self, status: Option<&http::HeaderValue>) {
+        let code = status.and_then(|value| value.to_str().ok()?.parse().ok());
+        let code = code.filter(|code| *code < CODES.len()).unwrap_or(UNKNOWN);
+        self.end_with(code);
+    }
+
+    fn end_with(&mut self, code: usize) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        let counts = self.counts();
+        counts.handled[code].fetch_add(1, Ordering::Relaxed);
+        if let (Some(durations), Some(began)) = (&counts.durations, self.began) {
+            durations.observe(began.elapsed());
+        }
+    }
+}
+
+impl Drop for CallCount {
+    fn drop(&mut self) {
+        self.end_with(CANCELED);
+    }
+}
+
+/// Without durations.
+impl Default for CallMetrics {
+    fn default() -> CallMetrics {
+        CallMetrics::new(false)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,374 @@
+//! Writes a member's metrics: etcd's names, help texts and labels.
+
+use keelson_core::MemberId;
+use keelson_core::node::Role;
+use keelson_port::metrics::Exposition;
+use keelson_proto::etcdserverpb::AlarmType;
+
+use super::peers;
+use crate::{Store, version};
+
+/// Name, help text and value of a metric with one series.
+type One<'a> = (&'a str, &'a str, u64);
+
+fn counters(out: &mut Exposition, all: &[One<'_>]) {
+    for (name, help, value) in all {
+        out.counter(name, help, value);
+    }
+}
+
+fn gauges(out: &mut Exposition, all: &[One<'_>]) {
+    for (name, help, value) in all {
+        out.gauge(name, help, value);
+    }
+}
+
+/// A revision, or 0 before the first compaction.
+fn unsigned(revision: i64) -> u64 {
+    u64::try_from(revision).unwrap_or(0)
+}
+
+impl Store {
+    /// Writes the metrics of the member, without those of its gRPC calls.
+    pub(crate) fn metrics_text(&self, out: &mut Exposition) {
+        self.identity_text(out);
+        self.raft_text(out);
+        self.disk_text(out);
+        self.state_text(out);
+        self.watch_text(out);
+        self.lease_text(out);
+        self.network_text(out);
+    }
+
+    fn identity_text(&self, out: &mut Exposition) {
+        let help = "Which version is running. 1 for 'cluster_version' label with current cluster \
+                    version";
+        if let Some(cluster) = self.view().cluster_version() {
+            let label = ("cluster_version", version::major_minor(&cluster));
+            out.info("etcd_cluster_version", help, label);
+        }
+        let help = "Which version is running. 1 for 'server_version' label with current version.";
+        let label = ("server_version", version::ETCD);
+        out.info("etcd_server_version", help, label);
+        let help = "Which Go version server is running with. 1 for 'server_go_version' label with \
+                    current version.";
+        let label = ("server_go_version", "none");
+        out.info("etcd_server_go_version", help, label);
+        let help = "Server or member ID in hexadecimal format. 1 for 'server_id' label with \
+                    current ID.";
+        let id = self.member_id().to_string();
+        out.info("etcd_server_id", help, ("server_id", &id));
+        let help = "Which version of Keelson is running.";
+        let label = ("version", version::KEELSON);
+        out.info("keelson_version", help, label);
+        let quota = match self.config().quota_bytes {
+            u64::MAX => 0,
+            quota => quota,
+        };
+        let help = "Current backend storage quota size in bytes.";
+        out.gauge("etcd_server_quota_backend_bytes", help, quota);
+        self.alarm_text(out);
+    }
+
+    fn alarm_text(&self, out: &mut Exposition) {
+        let name = "etcd_debugging_server_alarms";
+        let help = "Alarms for every member in cluster. 1 for 'server_id' label with current ID. \
+                    2 for 'alarm_type' label with type of this alarm";
+        let alarms = self.view().alarms();
+        if alarms.is_empty() {
+            return;
+        }
+        out.begin(name, help, "gauge");
+        for alarm in alarms {
+            let member = MemberId(alarm.member_id).to_string();
+            let kind = match AlarmType::try_from(alarm.alarm) {
+                Ok(kind) => kind.as_str_name().to_owned(),
+                Err(_) => alarm.alarm.to_string(),
+            };
+            out.series(name, &[("server_id", &member), ("alarm_type", &kind)], 1);
+        }
+    }
+
+    fn raft_text(&self, out: &mut Exposition) {
+        let shared = &self.inner.shared;
+        let node = shared.node();
+        let leads = node.soft_state.role == Role::Leader;
+        let has_leader = node.soft_state.leader != MemberId::NONE;
+        gauges(
+            out,
+            &[
+                (
+                    "etcd_server_has_leader",
+                    "Whether or not a leader exists. 1 is existence, 0 is not.",
+                    has_leader.into(),
+                ),
+                (
+                    "etcd_server_is_leader",
+                    "Whether or not this member is a leader. 1 if is, 0 otherwise.",
+                    leads.into(),
+                ),
+                (
+                    "etcd_server_is_learner",
+                    "Whether or not this member is a learner. 1 if is, 0 otherwise.",
+                    shared.is_learner().into(),
+                ),
+                (
+                    "etcd_server_proposals_committed_total",
+                    "The total number of consensus proposals committed.",
+                    node.committed.0,
+                ),
+                (
+                    "etcd_server_proposals_applied_total",
+                    "The total number of consensus proposals applied.",
+                    self.view().applied_index().0,
+                ),
+                (
+                    "etcd_server_proposals_pending",
+                    "The current number of pending proposals to commit.",
+                    self.inner.waiters.waiting() as u64,
+                ),
+            ],
+        );
+        self.raft_counters(out);
+    }
+
+    fn raft_counters(&self, out: &mut Exposition) {
+        let (shared, metrics) = (&self.inner.shared, &self.inner.metrics);
+        counters(
+            out,
+            &[
+                (
+                    "etcd_server_leader_changes_seen_total",
+                    "The number of leader changes seen.",
+                    shared.leader_changes(),
+                ),
+                (
+                    "etcd_server_proposals_failed_total",
+                    "The total number of failed proposals seen.",
+                    metrics.proposals_failed.get(),
+                ),
+                (
+                    "etcd_server_slow_apply_total",
+                    "The total number of slow apply requests (likely overloaded from slow disk).",
+                    metrics.slow_applies.get(),
+                ),
+                (
+                    "etcd_server_slow_read_indexes_total",
+                    "The total number of pending read indexes not in sync with leader's or timed \
+                     out read index requests.",
+                    metrics.reads_slow.get(),
+                ),
+                (
+                    "etcd_server_read_indexes_failed_total",
+                    "The total number of failed read indexes seen.",
+                    metrics.reads_failed.get(),
+                ),
+                (
+                    "etcd_server_learner_promote_successes",
+                    "The total number of successful learner promotions while this member is \
+                     leader.",
+                    metrics.learners_promoted.get(),
+                ),
+            ],
+        );
+    }
+
+    fn disk_text(&self, out: &mut Exposition) {
+        let metrics = &self.inner.metrics;
+        let size = self.view().size();
+        let histograms = [
+            (
+                "etcd_disk_wal_fsync_duration_seconds",
+                "The latency distributions of fsync called by WAL.",
+                &metrics.syncs,
+            ),
+            (
+                "etcd_disk_backend_commit_duration_seconds",
+                "The latency distributions of commit called by backend.",
+                &metrics.commits,
+            ),
+            (
+                "etcd_snap_db_save_total_duration_seconds",
+                "The total latency distributions of v3 snapshot save",
+                &metrics.snapshots,
+            ),
+            (
+                "etcd_mvcc_hash_rev_duration_seconds",
+                "The latency distribution of storage hash by revision operation.",
+                &metrics.hashes,
+            ),
+        ];
+        for (name, help, histogram) in histograms {
+            out.histogram(name, help, histogram);
+        }
+        gauges(
+            out,
+            &[
+                (
+                    "etcd_disk_wal_write_bytes_total",
+                    "Total number of bytes written in WAL.",
+                    metrics.log_bytes.get(),
+                ),
+                (
+                    "etcd_mvcc_db_total_size_in_bytes",
+                    "Total size of the underlying database physically allocated in bytes.",
+                    size.total_bytes,
+                ),
+                (
+                    "etcd_mvcc_db_total_size_in_use_in_bytes",
+                    "Total size of the underlying database logically in use in bytes.",
+                    size.in_use_bytes,
+                ),
+            ],
+        );
+    }
+
+    fn state_text(&self, out: &mut Exposition) {
+        let view = self.view();
+        let counts = view.counts();
+        // Of etcd 3.4, whose dashboards have both names.
+        let operations = [
+            (
+                "put",
+                "Total number of puts seen by this member.",
+                counts.puts,
+            ),
+            (
+                "delete",
+                "Total number of deletes seen by this member.",
+                counts.deletes,
+            ),
+            (
+                "range",
+                "Total number of ranges seen by this member.",
+                counts.ranges,
+            ),
+            (
+                "txn",
+                "Total number of txns seen by this member.",
+                counts.txns,
+            ),
+        ];
+        for (operation, help, count) in operations {
+            for group in ["etcd_mvcc", "etcd_debugging_mvcc"] {
+                out.counter(&format!("{group}_{operation}_total"), help, count);
+            }
+        }
+        counters(
+            out,
+            &[(
+                "etcd_debugging_mvcc_db_compaction_keys_total",
+                "Total number of db keys compacted.",
+                counts.swept,
+            )],
+        );
+        gauges(
+            out,
+            &[
+                (
+                    "etcd_debugging_mvcc_total_put_size_in_bytes",
+                    "The total size of put kv pairs seen by this member.",
+                    counts.put_bytes,
+                ),
+                (
+                    "etcd_debugging_mvcc_keys_total",
+                    "Total number of keys.",
+                    view.key_count() as u64,
+                ),
+                (
+                    "etcd_debugging_mvcc_current_revision",
+                    "The current revision of store.",
+                    unsigned(view.revision()),
+                ),
+                (
+                    "etcd_debugging_mvcc_compact_revision",
+                    "The revision of the last compaction in store.",
+                    unsigned(view.compact_revision()),
+                ),
+            ],
+        );
+    }
+
+    fn watch_text(&self, out: &mut Exposition) {
+        let counts = self.inner.watches.hub.counts();
+        counters(
+            out,
+            &[(
+                "etcd_debugging_mvcc_events_total",
+                "Total number of events sent by this member.",
+                counts.deliveries,
+            )],
+        );
+        gauges(
+            out,
+            &[
+                (
+                    "etcd_debugging_mvcc_watch_stream_total",
+                    "Total number of watch streams.",
+                    counts.streams as u64,
+                ),
+                (
+                    "etcd_debugging_mvcc_watcher_total",
+                    "Total number of watchers.",
+                    counts.watchers as u64,
+                ),
+                (
+                    "etcd_debugging_mvcc_slow_watcher_total",
+                    "Total number of unsynced slow watchers.",
+                    counts.slow_streams as u64,
+                ),
+                (
+                    "etcd_debugging_mvcc_pending_events_total",
+                    "Total number of pending events to be sent.",
+                    counts.waiting as u64,
+                ),
+                (
+                    "keelson_watch_lag_revisions",
+                    "Number of revisions by which the slowest watch stream is behind.",
+                    counts.lag,
+                ),
+            ],
+        );
+    }
+
+    fn lease_text(&self, out: &mut Exposition) {
+        let metrics = &self.inner.metrics;
+        counters(
+            out,
+            &[
+                (
+                    "etcd_debugging_lease_granted_total",
+                    "The total number of granted leases.",
+                    metrics.leases_granted.get(),
+                ),
+                (
+                    "etcd_debugging_lease_revoked_total",
+                    "The total number of revoked leases.",
+                    metrics.leases_gone.get(),
+                ),
+                (
+                    "etcd_debugging_lease_renewed_total",
+                    "The number of renewed leases seen by the leader.",
+                    metrics.leases_renewed.get(),
+                ),
+                (
+                    "etcd_debugging_server_lease_expired_total",
+                    "The total number of expired leases.",
+                    metrics.leases_expired.get(),
+                ),
+            ],
+        );
+    }
+
+    fn network_text(&self, out: &mut Exposition) {
+        self.inner.links.read(|links| {
+            peers::write(out, self.member_id(), links);
+        });
+        let name = "etcd_network_peer_received_bytes_total";
+        let help = "The total number of bytes received from peers.";
+        out.begin(name, help, "counter");
+        for (from, bytes) in self.inner.shared.traffic.received_bytes() {
+            out.series(name, &[("From", &from.to_string())], bytes);
+        }
+    }
+}

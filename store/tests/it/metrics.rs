@@ -1,0 +1,144 @@
+//! `/metrics` of members: the text is sound, and etcd's alerts and dashboard find what they need.
+
+mod exposition;
+mod mixin;
+
+use std::time::Duration;
+
+use exposition::Series;
+use http_body_util::{BodyExt, Empty};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use keelson_proto::etcdserverpb::RangeRequest;
+use keelson_proto::etcdserverpb::kv_client::KvClient;
+use keelson_store::{Config, Store};
+use tokio::net::TcpListener;
+
+use crate::embedded::{members, open, put};
+
+async fn get(url: &str) -> anyhow::Result<(http::HeaderMap, String)> {
+    let client: Client<_, Empty<bytes::Bytes>> = Client::builder(TokioExecutor::new()).build_http();
+    let answer = client.get(url.parse()?).await?;
+    let (head, body) = answer.into_parts();
+    let body = body.collect().await?.to_bytes();
+    Ok((head.headers, String::from_utf8(body.to_vec())?))
+}
+
+/// The value of the only series with that name and label.
+fn value(series: &[Series], name: &str, label: Option<(&str, &str)>) -> f64 {
+    let of = |one: &&Series| {
+        one.name == name
+            && label.is_none_or(|(label, value)| one.labels.get(label).is_some_and(|v| v == value))
+    };
+    let found: Vec<f64> = series.iter().filter(of).map(|one| one.value).collect();
+    assert_eq!(found.len(), 1, "{name} {label:?}");
+    found[0]
+}
+
+/// Scrapes until the peers' calls have been measured.
+async fn scrape(url: &str) -> anyhow::Result<Vec<Series>> {
+    loop {
+        let (headers, text) = get(url).await?;
+        assert_eq!(
+            headers["content-type"],
+            "text/plain; version=0.0.4; charset=utf-8"
+        );
+        let series = exposition::read(&text)?;
+        let name = "etcd_network_peer_round_trip_time_seconds_count";
+        if value(&series, name, None) != 0.0 {
+            return Ok(series);
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn serve(store: Store) -> anyhow::Result<(String, String)> {
+    let (clients, metrics) = (
+        TcpListener::bind("127.0.0.1:0").await?,
+        TcpListener::bind("127.0.0.1:0").await?,
+    );
+    let urls = (
+        format!("http://{}", clients.local_addr()?),
+        format!("http://{}/metrics", metrics.local_addr()?),
+    );
+    let scraped = store.clone();
+    tokio::spawn(async move { store.serve(vec![clients], std::future::pending()).await });
+    tokio::spawn(async move {
+        let stop = std::future::pending();
+        scraped.serve_metrics(vec![metrics], stop).await
+    });
+    Ok(urls)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn alerts_and_dashboard_find_their_series() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let mut configs = members(dir.path(), 2);
+    for config in &mut configs {
+        config.extensive_metrics = true;
+    }
+    let stores = open(configs).await?;
+    let (clients, metrics) = serve(stores[0].clone()).await?;
+    let mut kv = KvClient::connect(clients.clone()).await?;
+    for _ in 0..3 {
+        kv.put(put("key", "value")).await?;
+    }
+    let future = RangeRequest {
+        key: "key".into(),
+        revision: 99,
+        ..RangeRequest::default()
+    };
+    kv.range(future).await.expect_err("a future revision");
+    let series = scrape(&metrics).await?;
+    for expression in mixin::EXPRESSIONS {
+        mixin::check(expression, &series)?;
+    }
+    for (name, expected) in [
+        ("etcd_mvcc_put_total", 3.0),
+        ("etcd_debugging_mvcc_keys_total", 1.0),
+        ("etcd_debugging_mvcc_current_revision", 4.0),
+        ("etcd_server_has_leader", 1.0),
+        ("etcd_server_leader_changes_seen_total", 1.0),
+        ("etcd_network_active_peers", 1.0),
+    ] {
+        assert_eq!(value(&series, name, None), expected, "{name}");
+    }
+    let handled = |method: &str, code: &str| {
+        let of = |one: &&Series| {
+            one.name == "grpc_server_handled_total"
+                && one.labels["grpc_method"] == method
+                && one.labels["grpc_code"] == code
+        };
+        series.iter().find(of).map(|one| one.value)
+    };
+    assert_eq!(handled("Put", "OK"), Some(3.0));
+    assert_eq!(handled("Range", "OutOfRange"), Some(1.0));
+    let puts = Some(("grpc_method", "Put"));
+    assert_eq!(value(&series, "grpc_server_msg_received_total", puts), 3.0);
+    assert_eq!(
+        value(&series, "grpc_server_handling_seconds_count", puts),
+        3.0
+    );
+    let name = "etcd_disk_wal_fsync_duration_seconds_count";
+    assert!(value(&series, name, None) > 0.0);
+    // The client port has the same.
+    let (_, text) = get(&format!("{clients}/metrics")).await?;
+    let of_clients = exposition::read(&text)?;
+    assert_eq!(of_clients.len(), series.len());
+    for store in &stores {
+        store.shutdown().await;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_alone_has_no_series_of_peers() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let stores = open(vec![Config::single("alone", dir.path())]).await?;
+    let (clients, _) = serve(stores[0].clone()).await?;
+    let (_, text) = get(&format!("{clients}/metrics")).await?;
+    let series = exposition::read(&text)?;
+    assert!(!series.iter().any(|one| one.name.contains("_peer")));
+    stores[0].shutdown().await;
+    Ok(())
+}
