@@ -11,7 +11,8 @@ use std::path::PathBuf;
 
 use keelson_store::Config;
 use keelson_store::config::{
-    InitialClusterState, PeerTlsFiles, QUOTA_BYTES_DEFAULT, StorageEngine, Url, check_bindable,
+    AutoCompaction, InitialClusterState, PeerTlsFiles, QUOTA_BYTES_DEFAULT, StorageEngine, Url,
+    check_bindable,
 };
 use keelson_store::edge::Access;
 
@@ -85,10 +86,6 @@ impl MemberOptions {
     /// Checks and converts the values.
     pub(crate) fn from_values(values: &Values) -> Result<MemberOptions, OptionsError> {
         refuse_unsupported(values)?;
-        let mode = values.text("auto-compaction-mode");
-        if !matches!(mode, "periodic" | "revision") {
-            return Err(OptionsError::CompactionMode(mode.to_owned()));
-        }
         let urls = Addresses::from_values(values)?;
         check_bindable(&urls.listen_client)?;
         let mut warnings = without_effect(values);
@@ -239,6 +236,7 @@ fn config(values: &Values, urls: &Addresses) -> Result<Config, OptionsError> {
         },
         snapshot_catchup_entries: values.count("snapshot-catchup-entries"),
         quota_bytes: quota_bytes(values.signed("quota-backend-bytes")),
+        auto_compaction: auto_compaction(values)?,
         max_txn_ops: values.size("max-txn-ops"),
         watch_progress_interval_ms: ms(values, newest(values, "watch-progress-notify-interval")),
         auth_token_ttl_s: values.count("auth-token-ttl"),
@@ -310,6 +308,31 @@ fn quota_bytes(given: i64) -> u64 {
     match given {
         0 => QUOTA_BYTES_DEFAULT,
         given => u64::try_from(given).unwrap_or(u64::MAX),
+    }
+}
+
+/// `--auto-compaction-mode` and `--auto-compaction-retention`: as in etcd, a bare number is of
+/// hours or of revisions, and a duration in the mode of revisions counts its nanoseconds.
+fn auto_compaction(values: &Values) -> Result<Option<AutoCompaction>, OptionsError> {
+    let mode = values.text("auto-compaction-mode");
+    let text = values.text(newest(values, "auto-compaction-retention"));
+    let number: Option<u64> = text.parse().ok();
+    let duration = flags::parse_duration(text);
+    let revisions = |count: u128| {
+        let kept = i64::try_from(count).unwrap_or(i64::MAX);
+        (kept != 0).then_some(AutoCompaction::Revision(kept))
+    };
+    let period = |ms: u128| {
+        let ms = u64::try_from(ms).unwrap_or(u64::MAX);
+        (ms != 0).then_some(AutoCompaction::Periodic(ms))
+    };
+    match (mode, number, duration) {
+        ("periodic", Some(hours), _) => Ok(period(u128::from(hours) * 3_600_000)),
+        ("revision", Some(count), _) => Ok(revisions(count.into())),
+        ("periodic", None, Some(time)) => Ok(period(time.as_nanos().div_ceil(1_000_000))),
+        ("revision", None, Some(time)) => Ok(revisions(time.as_nanos())),
+        ("periodic" | "revision", None, None) => Err(OptionsError::Retention(text.to_owned())),
+        _ => Err(OptionsError::CompactionMode(mode.to_owned())),
     }
 }
 

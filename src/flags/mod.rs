@@ -14,7 +14,7 @@ mod table_more;
 mod table_security;
 mod values;
 
-pub(crate) use kind::{Kind, duration, parse_cluster};
+pub(crate) use kind::{Kind, duration, parse_cluster, parse_duration};
 pub(crate) use values::{Source, Values};
 
 /// The effect of a flag in this version.

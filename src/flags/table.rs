@@ -75,9 +75,6 @@ const GATEWAY: &str =
 const GATES: &str = "none of etcd's feature gates is implemented, its corruption checks \
      included: leave the flag out";
 
-pub(super) const COMPACTION: &str =
-    "leave the flag out and run `etcdctl compact` regularly, or old revisions fill the quota";
-
 const DISCOVERY: &str = "use a discovery cluster without users, on a network you trust or over TLS";
 
 group! { CLUSTERING, "Clustering",
@@ -132,9 +129,10 @@ group! { CLUSTERING, "Clustering",
         "Reject reconfiguration requests that would cause quorum loss.";
     "pre-vote", Bool, "true", Works =>
         "Run a pre-vote before an election: a member with a bad link does not depose the leader.";
-    "auto-compaction-retention", Retention, "0", Unsupported(COMPACTION) =>
-        "Auto compaction retention length. 0 means disable auto compaction.";
-    "auto-compaction-mode", Text, "periodic", Inert =>
+    "auto-compaction-retention", Retention, "0", Works =>
+        "Auto compaction retention length: hours, a duration such as 30m, or a number of\n\
+         revisions. 0 means disable auto compaction.";
+    "auto-compaction-mode", Text, "periodic", Works =>
         "Interpret 'auto-compaction-retention' one of: periodic|revision.";
     "enable-v2", Bool, "true", Works =>
         "Accept etcd V2 client requests. On by default, unlike in etcd 3.4, since Deis uses V2.";

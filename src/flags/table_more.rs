@@ -1,6 +1,5 @@
 //! Flags with little or no effect yet: monitoring, the v2 proxy, features, and old names.
 
-use super::table::COMPACTION;
 use super::{Effect::*, Flag, Group, Kind::*, group};
 
 group! { MONITORING, "Profiling and Monitoring",
@@ -125,7 +124,7 @@ group! { EXPERIMENTAL, "Experimental names of etcd 2 to 3.5",
         "The v3 API is always on.";
     "experimental-gRPC-addr", Text, "127.0.0.1:2378", Inert =>
         "gRPC is served on --listen-client-urls.";
-    "experimental-auto-compaction-retention", Retention, "0", Unsupported(COMPACTION) =>
+    "experimental-auto-compaction-retention", Retention, "0", Works =>
         "Now --auto-compaction-retention.";
 }
 

@@ -31,8 +31,10 @@ pub(super) async fn run(
     }
     let generated = listeners.self_signed.clone().into_iter().chain(self_signed);
     let generated = generated.collect();
+    // After the client ports: their certificate may have to be made first.
+    let bound = listen_for_clients(&listeners).await?;
     let metrics = listen_for_metrics(&listeners, &metrics_urls).await?;
-    let (listeners, client_urls) = listen_for_clients(&listeners).await?;
+    let (listeners, client_urls) = bound;
     let store = tokio::select! {
         store = Store::open(config.clone()) => store?,
         stop = signals.next() => return Ok(EndReason::Signal(stop)),

@@ -60,4 +60,10 @@ pub(crate) enum OptionsError {
     /// A mode that etcd does not have.
     #[error("unknown auto-compaction-mode \"{0}\"; choose periodic or revision")]
     CompactionMode(String),
+    /// A retention that is neither a number nor a duration. etcd's text.
+    #[error(
+        "error parsing CompactionRetention: time: invalid duration \"{0}\"; write a number of \
+         hours or of revisions, or a duration such as 30m"
+    )]
+    Retention(String),
 }

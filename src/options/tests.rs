@@ -107,19 +107,30 @@ fn what_cannot_work_is_refused() {
     refused("--cipher-suites foo", "unexpected TLS cipher suite \"foo\"");
 }
 
-/// It was accepted with a warning, and the history filled the quota.
 #[test]
-fn automatic_compaction_is_refused_unless_it_is_off() {
-    for flag in ["auto-compaction", "experimental-auto-compaction"] {
-        for on in ["1", "8h", "10000"] {
-            let line = format!("--{flag}-retention {on}");
-            refused(&line, "is not supported yet; leave the flag out and run");
-        }
-        for off in ["0", "0h", "0m0s", ""] {
-            let line = format!("--auto-compaction-mode periodic --{flag}-retention={off}");
-            assert!(options(&line).is_ok(), "{line}");
+fn retentions_are_etcds() {
+    let minutes = |count: u64| Some(AutoCompaction::Periodic(count * 60_000));
+    let revisions = |count| Some(AutoCompaction::Revision(count));
+    for (mode, text, expected) in [
+        ("periodic", "0", None),
+        ("periodic", "0h", None),
+        ("periodic", "8", minutes(480)),
+        ("periodic", "30m", minutes(30)),
+        ("revision", "10000", revisions(10_000)),
+        ("revision", "1us", revisions(1_000)),
+        ("revision", "0", None),
+    ] {
+        for flag in ["auto-compaction", "experimental-auto-compaction"] {
+            let line = format!("--auto-compaction-mode {mode} --{flag}-retention {text}");
+            let options = options(&line).expect("a retention");
+            assert_eq!(options.config.auto_compaction, expected, "{line}");
+            assert!(options.warnings.is_empty());
         }
     }
+    refused(
+        "--auto-compaction-retention eight",
+        "error parsing CompactionRetention: time: invalid duration \"eight\"",
+    );
 }
 
 #[test]

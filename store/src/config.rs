@@ -5,6 +5,8 @@
 
 use std::path::PathBuf;
 
+pub use keelson_core::member::AutoCompaction;
+
 use keelson_port::Access;
 
 pub mod identity;
@@ -85,6 +87,8 @@ pub struct Config {
     /// Size of the key space, in bytes, at which writes fail with NOSPACE; 2 GiB. `u64::MAX`: no
     /// limit.
     pub quota_bytes: u64,
+    /// Compaction by the leader; `None` leaves it to clients.
+    pub auto_compaction: Option<AutoCompaction>,
     /// Operations in one transaction, 128.
     pub max_txn_ops: usize,
     /// The interval of periodic progress messages to watchers, in milliseconds.
@@ -171,6 +175,7 @@ impl Config {
             snapshot_count: 10_000,
             snapshot_catchup_entries: 5_000,
             quota_bytes: QUOTA_BYTES_DEFAULT,
+            auto_compaction: None,
             max_txn_ops: 128,
             watch_progress_interval_ms: 600_000,
             auth_token_ttl_s: 300,

@@ -28,6 +28,7 @@
 
 mod backend;
 mod cluster;
+mod compaction;
 pub mod config;
 mod disk;
 mod engine;

@@ -6,7 +6,7 @@
 //! [`SnapshotSlot`] admits one incoming snapshot at a time. [`Peers`] determines whose messages are
 //! accepted. [`BatchedReads`] groups reads that share one request to the leader. [`Recovery`] is
 //! the start of a member. [`Expirer`] proposes the expiry of nodes of the v2 tree, [`Lessor`] that
-//! of leases.
+//! of leases, and [`Compactor`] chooses the revisions of automatic compaction.
 //!
 //! The caller carries out the effects and decides nothing: `keelson-store` on threads, disks and
 //! sockets, the simulator of `keelson-tests` on a virtual clock. Consensus and applier are separate
@@ -15,6 +15,7 @@
 mod applied_reads;
 mod applier;
 mod batched_reads;
+mod compactor;
 mod consensus;
 mod expirer;
 mod lessor;
@@ -28,6 +29,7 @@ mod tests;
 
 pub use applier::{Applier, ApplierEffects, ApplierEvent, EngineNumber, FlushPolicy};
 pub use batched_reads::{BatchedReads, ReadTicket};
+pub use compactor::{AutoCompaction, Compactor};
 pub use consensus::{Consensus, ConsensusEffects, ConsensusEvent};
 pub use expirer::{Expirer, ExpirerEffects, ExpirerEvent};
 pub use lessor::{LeaseMessage, LeaseOutcome, Lessor, LessorEffects, LessorEvent};
