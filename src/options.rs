@@ -89,10 +89,10 @@ impl MemberOptions {
         let urls = Addresses::from_values(values)?;
         check_bindable(&urls.listen_client)?;
         let mut warnings = without_effect(values);
-        warnings.extend(options_tls::open_to_all(&urls.listen_peer));
         warnings.extend(options_tls::unserved_suites(values));
         let (peer_tls, self_signed) =
             options_tls::peer_tls(values, &urls.listen_peer, &mut warnings)?;
+        warnings.extend(options_tls::open_to_all(&urls.listen_peer, &peer_tls));
         let mut config = config(values, &urls)?;
         config.peer_tls = peer_tls;
         config.validate()?;

@@ -66,18 +66,32 @@ pub(super) fn peer_client(values: &Values) -> Result<ClientTlsFiles, OptionsErro
     })
 }
 
-/// A warning of a peer port that any host can reach, without TLS.
-pub(crate) fn open_to_all(listen: &[Url]) -> Option<String> {
+/// A warning of a peer port that any host can reach: without TLS, or with TLS that verifies no
+/// caller.
+pub(crate) fn open_to_all(listen: &[Url], tls: &PeerTlsFiles) -> Option<String> {
+    let verifies = tls
+        .server
+        .as_ref()
+        .is_some_and(|files| files.client_ca.is_some());
     let is_open = |url: &&Url| {
         let is_all = url.ip().is_some_and(|ip| ip.is_unspecified());
-        is_all && !url.scheme().is_secure()
+        is_all && !(verifies && url.scheme().is_secure())
     };
     let url = listen.iter().find(is_open)?;
     let port = url.port();
+    let (lack, flags) = match url.scheme().is_secure() {
+        true => (
+            "and admits callers without a certificate",
+            "--peer-trusted-ca-file and --peer-client-cert-auth",
+        ),
+        false => (
+            "without TLS",
+            "--peer-cert-file, --peer-key-file, --peer-trusted-ca-file and --peer-client-cert-auth",
+        ),
+    };
     Some(format!(
-        "{url} in --listen-peer-urls is open on all addresses, without TLS: give \
-         --peer-cert-file, --peer-key-file, --peer-trusted-ca-file and --peer-client-cert-auth, or \
-         admit members and proxies alone to it, as with `nft add rule inet filter input tcp dport \
-         {port} ip saddr != {{ MEMBERS, PROXIES }} drop`"
+        "{url} in --listen-peer-urls is open on all addresses, {lack}: give {flags}, or admit \
+         members and proxies alone to it, as with `nft add rule inet filter input tcp dport {port} \
+         ip saddr != {{ MEMBERS, PROXIES }} drop`"
     ))
 }

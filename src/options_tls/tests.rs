@@ -1,5 +1,9 @@
 //! The rules of the flags.
 
+use std::path::PathBuf;
+
+use keelson_store::config::PeerTlsFiles;
+
 use super::*;
 use crate::flags::{Source, find};
 
@@ -147,13 +151,29 @@ fn a_generated_certificate_is_for_the_hosts_of_its_port() {
 
 #[test]
 fn a_peer_port_that_is_open_to_all_is_warned_of() {
-    for (urls, warned) in [
-        ("http://0.0.0.0:2380", true),
-        ("https://0.0.0.0:2380", false),
-        ("http://[::]:2380", true),
-        ("http://127.0.0.1:2380", false),
+    let with = |client_ca: Option<&str>| PeerTlsFiles {
+        server: Some(TlsFiles {
+            client_ca: client_ca.map(PathBuf::from),
+            ..TlsFiles::new("c", "k")
+        }),
+        ..PeerTlsFiles::default()
+    };
+    let (none, open, closed) = (PeerTlsFiles::default(), with(None), with(Some("ca")));
+    for (urls, tls, warned) in [
+        ("http://0.0.0.0:2380", &none, Some("without TLS")),
+        ("https://0.0.0.0:2380", &open, Some("without a certificate")),
+        ("https://0.0.0.0:2380", &closed, None),
+        ("http://0.0.0.0:2380", &closed, Some("without TLS")),
+        ("http://[::]:2380", &none, Some("without TLS")),
+        ("http://127.0.0.1:2380", &none, None),
     ] {
         let urls = Url::parse_list(urls).expect("URLs");
-        assert_eq!(open_to_all(&urls).is_some(), warned, "{urls:?}");
+        let text = open_to_all(&urls, tls);
+        let found = text
+            .as_deref()
+            .zip(warned)
+            .map(|(text, part)| text.contains(part));
+        assert_eq!(found, warned.map(|_| true), "{urls:?}: {text:?}");
+        assert_eq!(text.is_some(), warned.is_some(), "{urls:?}: {text:?}");
     }
 }

@@ -14,6 +14,7 @@ mod names;
 mod p521;
 mod parameters;
 mod reload;
+mod revocation;
 mod subject;
 mod watched;
 
@@ -25,8 +26,8 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
-use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -44,8 +45,9 @@ pub use reload::{
 pub use subject::{common_name, common_name_of};
 
 use crate::connection::client_of;
-use files::{certificates, mismatch, revocation_lists, roots_of, unusable};
+use files::{FormerIdentity, Identity, certificates, clone_of, mismatch, roots_of, unusable};
 use names::NamedClients;
+use revocation::Revocations;
 use watched::{Made, Watched};
 
 /// The protocols of a port, the better first.
@@ -67,7 +69,7 @@ pub struct TlsFiles {
     /// The CA certificates that client certificates are verified against. `None`: clients need
     /// none.
     pub client_ca: Option<PathBuf>,
-    /// The revocation lists of those CAs. As in etcd, a CA without a list has revoked nothing.
+    /// Revocation lists. As in etcd, a serial number in any of them is revoked.
     pub crl: Option<PathBuf>,
     /// The names that clients' certificates must have.
     pub allowed: AllowedNames,
@@ -115,7 +117,10 @@ impl ServerTls {
     pub fn new(files: TlsFiles) -> Result<ServerTls, TlsError> {
         Ok(ServerTls {
             checks_addresses: files.checks_addresses,
-            latest: Watched::new(files.paths(), move || server_config(&files))?,
+            latest: {
+                let former = FormerIdentity::default();
+                Watched::new(files.paths(), move || server_config(&files, &former))?
+            },
         })
     }
 
@@ -152,9 +157,32 @@ impl ServerTls {
     }
 }
 
-fn server_config(files: &TlsFiles) -> Result<Made<Arc<ServerConfig>>, TlsError> {
+/// A certificate and a key that cannot be used leave the former ones in use, and the other files
+/// still take effect: a revocation must not wait for a renewal.
+fn server_config(
+    files: &TlsFiles,
+    former: &FormerIdentity,
+) -> Result<Made<Arc<ServerConfig>>, TlsError> {
+    let identity = files::identity(&files.cert, &files.key);
+    let made = identity.and_then(|identity| {
+        let made = config_with(files, clone_of(&identity))?;
+        former.keep(identity);
+        Ok(made)
+    });
+    match (made, former.get()) {
+        (Err(trouble), Some(identity)) => Ok(Made {
+            trouble: Some(trouble),
+            ..config_with(files, identity)?
+        }),
+        (made, _) => made,
+    }
+}
+
+fn config_with(
+    files: &TlsFiles,
+    (chain, key): Identity,
+) -> Result<Made<Arc<ServerConfig>>, TlsError> {
     let provider = files.parameters.provider();
-    let (chain, key) = files::identity(&files.cert, &files.key)?;
     let mut ends = CertificateEnd::of(&files.cert, &chain);
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(files.parameters.versions())
@@ -173,8 +201,18 @@ fn server_config(files: &TlsFiles) -> Result<Made<Arc<ServerConfig>>, TlsError> 
         .map_err(|error| mismatch(&files.cert, &files.key, &error))?;
     let protocols = if files.http1_only { &ALPN[1..] } else { &ALPN };
     config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+    if files.client_ca.is_some() {
+        // rustls resumes without another look at the client's certificate, whose end may have
+        // passed since.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+    }
     let value = Arc::new(config);
-    Ok(Made { value, ends })
+    Ok(Made {
+        value,
+        ends,
+        trouble: None,
+    })
 }
 
 fn verifier(
@@ -184,14 +222,16 @@ fn verifier(
     provider: Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
     let roots = Arc::new(roots_of(path, authorities)?);
-    let lists = files.crl.as_deref().map(revocation_lists).transpose()?;
+    let revoked = Revocations::read(files.crl.as_deref())?;
     let inner = WebPkiClientVerifier::builder_with_provider(roots, provider)
-        .with_crls(lists.unwrap_or_default())
-        .allow_unknown_revocation_status()
         .build()
-        .map_err(|error| unusable(files.crl.as_deref().unwrap_or(path), &error))?;
+        .map_err(|error| unusable(path, &error))?;
     let allowed = files.allowed.clone();
-    Ok(Arc::new(NamedClients { inner, allowed }))
+    Ok(Arc::new(NamedClients {
+        inner,
+        revoked,
+        allowed,
+    }))
 }
 
 /// Ring's provider, and the curve P-521.

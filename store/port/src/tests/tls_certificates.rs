@@ -231,6 +231,49 @@ async fn a_revoked_certificate_is_refused_from_the_next_handshake_on() {
     assert!(!answers(&checking, port).await, "the server's is revoked");
 }
 
+/// The second list of a CA had no effect, and neither had one of another issuer.
+#[tokio::test]
+async fn a_serial_number_in_any_list_is_revoked() {
+    let (ca, other) = (Authority::new(), Authority::new());
+    let crl = ca.path("crl.pem");
+    let files = TlsFiles {
+        crl: Some(crl.clone()),
+        ..ca.server_files()
+    };
+    fs::write(&crl, ca.revocations(&[8])).unwrap();
+    let port = serve(files).await;
+    let client = ClientTls::new(ca.client_files(ca.issue("client", |_| {}))).unwrap();
+    assert!(answers(&client, port).await);
+    touch(
+        &crl,
+        &format!("{}{}", ca.revocations(&[8]), ca.revocations(&[7])),
+    );
+    assert!(!answers(&client, port).await, "the second list");
+    touch(&crl, &ca.revocations(&[9]));
+    assert!(answers(&client, port).await);
+    touch(&crl, &other.revocations(&[7]));
+    assert!(!answers(&client, port).await, "a list of another issuer");
+}
+
+/// A revocation had no effect while certificate and key did not match.
+#[tokio::test]
+async fn a_revocation_does_not_wait_for_a_certificate_that_can_be_used() {
+    let ca = Authority::new();
+    let crl = ca.path("crl.pem");
+    fs::write(&crl, ca.revocations(&[8])).unwrap();
+    let files = TlsFiles {
+        crl: Some(crl.clone()),
+        ..ca.server_files()
+    };
+    let port = serve(files.clone()).await;
+    let client = ClientTls::new(ca.client_files(ca.issue("client", |_| {}))).unwrap();
+    assert!(answers(&client, port).await);
+    touch(&files.key, "no key");
+    assert!(answers(&client, port).await, "the former identity");
+    touch(&crl, &ca.revocations(&[7]));
+    assert!(!answers(&client, port).await);
+}
+
 /// Both authorities are valid while the file has both: no request of either fails. That a new
 /// authority drops the former one is detected as well.
 #[tokio::test]

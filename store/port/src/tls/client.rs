@@ -13,8 +13,11 @@ use tokio_rustls::TlsConnector;
 use tracing::debug;
 
 use super::any_server::AnyServer;
-use super::files::{certificates, identity, mismatch, revocation_lists, roots_of, unusable};
+use super::files::{
+    FormerIdentity, Identity, certificates, clone_of, identity, mismatch, roots_of, unusable,
+};
 use super::names::NamedServers;
+use super::revocation::Revocations;
 use super::watched::{Made, Watched};
 use super::{AllowedNames, CertificateEnd, H2, HTTP_1, TlsError, TlsParameters};
 
@@ -28,7 +31,7 @@ pub struct ClientTlsFiles {
     pub identity: Option<(PathBuf, PathBuf)>,
     /// The CA certificates that servers are verified against. `None`: the system's.
     pub ca: Option<PathBuf>,
-    /// The revocation lists of those CAs.
+    /// Revocation lists. As in etcd, a serial number in any of them is revoked.
     pub crl: Option<PathBuf>,
     /// The names that servers' certificates must have, beside the host's.
     pub allowed: AllowedNames,
@@ -124,10 +127,30 @@ impl ClientTls {
 
 fn watched(files: &ClientTlsFiles) -> Result<Arc<Watched<Configs>>, TlsError> {
     let owned = files.clone();
-    Watched::new(files.paths(), move || configs(&owned))
+    let former = FormerIdentity::default();
+    Watched::new(files.paths(), move || configs(&owned, &former))
 }
 
-fn configs(files: &ClientTlsFiles) -> Result<Made<Configs>, TlsError> {
+/// As at a port, an identity that cannot be used leaves the former one in use.
+fn configs(files: &ClientTlsFiles, former: &FormerIdentity) -> Result<Made<Configs>, TlsError> {
+    let Some((cert, key)) = &files.identity else {
+        return configs_with(files, None);
+    };
+    let made = identity(cert, key).and_then(|identity| {
+        let made = configs_with(files, Some(clone_of(&identity)))?;
+        former.keep(identity);
+        Ok(made)
+    });
+    match (made, former.get()) {
+        (Err(trouble), Some(identity)) => Ok(Made {
+            trouble: Some(trouble),
+            ..configs_with(files, Some(identity))?
+        }),
+        (made, _) => made,
+    }
+}
+
+fn configs_with(files: &ClientTlsFiles, own: Option<Identity>) -> Result<Made<Configs>, TlsError> {
     let provider = files.parameters.provider();
     let mut ends = Vec::new();
     let verifier = verifier(files, &mut ends)?;
@@ -136,9 +159,8 @@ fn configs(files: &ClientTlsFiles) -> Result<Made<Configs>, TlsError> {
         .expect("TlsParameters leaves a suite for a version")
         .dangerous()
         .with_custom_certificate_verifier(verifier);
-    let config = match &files.identity {
-        Some((cert, key)) => {
-            let (chain, private) = identity(cert, key)?;
+    let config = match files.identity.as_ref().zip(own) {
+        Some(((cert, key), (chain, private))) => {
             ends.extend(CertificateEnd::of(cert, &chain));
             let config = builder.with_client_auth_cert(chain, private);
             config.map_err(|error| mismatch(cert, key, &error))?
@@ -154,7 +176,11 @@ fn configs(files: &ClientTlsFiles) -> Result<Made<Configs>, TlsError> {
         http1: offering(HTTP_1),
         http2: offering(H2),
     };
-    Ok(Made { value, ends })
+    Ok(Made {
+        value,
+        ends,
+        trouble: None,
+    })
 }
 
 fn verifier(
@@ -175,15 +201,13 @@ fn verifier(
         }
         None => system_roots(),
     };
-    let lists = files.crl.as_deref().map(revocation_lists).transpose()?;
-    let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
-        .with_crls(lists.unwrap_or_default())
-        .allow_unknown_revocation_status()
-        .build();
-    let path = files.crl.as_deref().or(files.ca.as_deref());
+    let revoked = Revocations::read(files.crl.as_deref())?;
+    let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
+    let path = files.ca.as_deref();
     let path = path.unwrap_or("the system's CA certificates".as_ref());
     Ok(Arc::new(NamedServers {
         inner: inner.map_err(|error| unusable(path, &error))?,
+        revoked,
         allowed: files.allowed.clone(),
     }))
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use parking_lot::Mutex;
 use rustls::RootCertStore;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
@@ -49,10 +50,29 @@ pub enum TlsError {
 }
 
 /// A certificate with its chain, and its key.
-pub(crate) fn identity(
-    cert: &Path,
-    key: &Path,
-) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
+pub(crate) type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+/// The identity that was used last.
+#[derive(Default)]
+pub(super) struct FormerIdentity(Mutex<Option<Identity>>);
+
+impl FormerIdentity {
+    pub(super) fn keep(&self, identity: Identity) {
+        *self.0.lock() = Some(identity);
+    }
+
+    pub(super) fn get(&self) -> Option<Identity> {
+        self.0.lock().as_ref().map(clone_of)
+    }
+}
+
+/// Keys are not `Clone`, so that no copy is made by oversight.
+pub(super) fn clone_of((chain, key): &Identity) -> Identity {
+    (chain.clone(), key.clone_key())
+}
+
+/// Reads a certificate with its chain, and its key.
+pub(crate) fn identity(cert: &Path, key: &Path) -> Result<Identity, TlsError> {
     let chain = certificates(cert)?;
     let path = key.to_owned();
     let key = PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|error| match error {

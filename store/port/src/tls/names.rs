@@ -1,5 +1,5 @@
 //! `--peer-cert-allowed-cn`, `--peer-cert-allowed-hostname`, `--client-cert-allowed-hostname`:
-//! verified certificates must have one of these names as well.
+//! verified certificates must have one of these names as well, and must not be revoked.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme,
 };
 
+use super::revocation::Revocations;
 use super::subject;
 
 /// The names of which a certificate must have one. Without any, every verified one is accepted.
@@ -72,10 +73,11 @@ impl AllowedNames {
     }
 }
 
-/// Verifies clients, then their names.
+/// Verifies clients, then their revocation and names.
 #[derive(Debug)]
 pub(super) struct NamedClients {
     pub(super) inner: Arc<dyn ClientCertVerifier>,
+    pub(super) revoked: Revocations,
     pub(super) allowed: AllowedNames,
 }
 
@@ -93,6 +95,7 @@ impl ClientCertVerifier for NamedClients {
         let verified = self
             .inner
             .verify_client_cert(certificate, intermediates, now)?;
+        self.revoked.check(certificate, intermediates)?;
         self.allowed.check(certificate)?;
         Ok(verified)
     }
@@ -122,10 +125,11 @@ impl ClientCertVerifier for NamedClients {
     }
 }
 
-/// Verifies servers, then their names.
+/// Verifies servers, then their revocation and names.
 #[derive(Debug)]
 pub(super) struct NamedServers {
     pub(super) inner: Arc<dyn ServerCertVerifier>,
+    pub(super) revoked: Revocations,
     pub(super) allowed: AllowedNames,
 }
 
@@ -140,6 +144,7 @@ impl ServerCertVerifier for NamedServers {
     ) -> Result<ServerCertVerified, Error> {
         let inner = &self.inner;
         let verified = inner.verify_server_cert(certificate, intermediates, server, ocsp, now)?;
+        self.revoked.check(certificate, intermediates)?;
         self.allowed.check(certificate)?;
         Ok(verified)
     }

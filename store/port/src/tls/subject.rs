@@ -31,13 +31,14 @@ pub fn common_name_of(certificate: &[u8]) -> Option<String> {
     of(certificate).filter(|name| !name.is_empty())
 }
 
+/// The serial number of a certificate, as it is encoded.
+pub(super) fn serial_number(certificate: &[u8]) -> Option<&[u8]> {
+    Some(element(after_version(certificate)?, INTEGER)?.0)
+}
+
 /// The part of a certificate after the issuer: its validity comes first, then its subject.
 pub(super) fn after_issuer(certificate: &[u8]) -> Option<&[u8]> {
-    let (certificate, _) = element(certificate, SEQUENCE)?;
-    let (mut rest, _) = element(certificate, SEQUENCE)?;
-    if let Some((_, after)) = element(rest, VERSION) {
-        rest = after;
-    }
+    let mut rest = after_version(certificate)?;
     // Serial number, algorithm, issuer.
     for tag in [INTEGER, SEQUENCE, SEQUENCE] {
         (_, rest) = element(rest, tag)?;
@@ -45,7 +46,15 @@ pub(super) fn after_issuer(certificate: &[u8]) -> Option<&[u8]> {
     Some(rest)
 }
 
+fn after_version(certificate: &[u8]) -> Option<&[u8]> {
+    let (certificate, _) = element(certificate, SEQUENCE)?;
+    let (rest, _) = element(certificate, SEQUENCE)?;
+    Some(element(rest, VERSION).map_or(rest, |(_, after)| after))
+}
+
+/// The last one, as in Go.
 fn of(certificate: &[u8]) -> Option<String> {
+    let mut found = None;
     let (_validity, rest) = element(after_issuer(certificate)?, SEQUENCE)?;
     let (mut subject, _) = element(rest, SEQUENCE)?;
     while let Some((mut names, after)) = element(subject, SET) {
@@ -55,11 +64,11 @@ fn of(certificate: &[u8]) -> Option<String> {
             let (kind, value) = element(name, OBJECT)?;
             if kind == COMMON_NAME {
                 let (text, _) = element(value, *value.first()?)?;
-                return Some(String::from_utf8_lossy(text).into_owned());
+                found = Some(String::from_utf8_lossy(text).into_owned());
             }
         }
     }
-    None
+    found
 }
 
 /// The content of the DER element at the beginning, and what follows it; `None` for another tag or

@@ -1,7 +1,8 @@
 //! What is made from files, and made anew when they change.
 //!
 //! Every use looks at the files' times, sizes and inodes. Files that cannot be used, or do not
-//! belong together, leave the former ones in use, with a warning.
+//! belong together, leave the former ones in use, with a warning. That of certificate and key does
+//! not hold back the other files.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -23,6 +24,8 @@ const RETRY: Duration = Duration::from_secs(60);
 pub(super) struct Made<T> {
     pub(super) value: T,
     pub(super) ends: Vec<CertificateEnd>,
+    /// Files that could not be used, and in whose place the former ones are.
+    pub(super) trouble: Option<TlsError>,
 }
 
 type Make<T> = dyn Fn() -> Result<Made<T>, TlsError> + Send + Sync;
@@ -87,14 +90,24 @@ impl<T: Send + Sync + 'static> Watched<T> {
         latest.stamps = stamps;
         match (self.make)() {
             Ok(made) => {
-                info!(files = ?self.paths, "using the new TLS files");
+                match &made.trouble {
+                    None => info!(files = ?self.paths, "using the new TLS files"),
+                    Some(error) => warn!(
+                        %error,
+                        "cannot use the new certificate and key; the former ones stay in use"
+                    ),
+                }
                 expiry::warn_of_all(&made.ends);
                 latest.value = Arc::new(made.value);
                 latest.ends = made.ends;
-                latest.retry = None;
+                latest.retry = made.trouble.map(|_| Instant::now() + RETRY);
             }
             Err(error) => {
-                warn!(%error, "cannot use the new TLS files; the former ones stay in use");
+                warn!(
+                    %error,
+                    "cannot use the new TLS files; the former ones stay in use, and revocations in \
+                     the new ones have no effect"
+                );
                 latest.retry = Some(Instant::now() + RETRY);
             }
         }
