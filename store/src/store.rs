@@ -180,12 +180,12 @@ impl Store {
     /// was called: the right may have been granted at another member.
     ///
     /// # Errors
-    /// As [`Store::authorize`] and [`Store::read_index`].
+    /// As [`Store::authorize`], whose refusal counts without a quorum: clients then log in again.
     pub(crate) async fn authorize_now(&self, access: Access<'_>) -> Result<(), Error> {
-        if self.authorize(access).is_ok() {
+        let Err(refusal) = self.authorize(access) else {
             return Ok(());
-        }
-        self.read_index().await?;
+        };
+        self.read_index().await.map_err(|_| refusal)?;
         self.authorize(access)
     }
 

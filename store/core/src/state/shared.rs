@@ -60,7 +60,7 @@ pub(super) struct Shared {
     /// The compaction whose rows are deleted from the engine.
     pub(super) swept: AtomicI64,
     pub(super) applied: AtomicU64,
-    /// The index of the last entry that changed users, roles or permissions, or that of the opened
+    /// The index of the last entry that changed rights with auth enabled, or that of the opened
     /// state. Written after `auth`, and before any later revision.
     pub(super) auth_changed: AtomicU64,
     /// The number of readers that need the rows of old revisions.

@@ -4,6 +4,8 @@
 //! whose range the caller has lost the right: with etcd's reason, and before an event that was
 //! applied after the change.
 
+use std::collections::BTreeMap;
+
 use super::message::{WatchContent, WatchMessage};
 use super::{WatchHub, WatchStream};
 use crate::state::Error;
@@ -45,19 +47,25 @@ impl WatchStream {
                 lost.extend(watchers.map(|slot| (*slot, error.clone())));
             }
         }
-        let revision = view.revision();
-        for (slot, error) in lost {
-            let watch_id = self.watchers[slot].id;
-            self.remove(slot);
-            self.ready.retain(|message| {
-                let is_event = matches!(message.content, WatchContent::Events { .. });
-                message.watch_id != watch_id || !is_event
-            });
-            self.ready.push_back(WatchMessage {
-                watch_id,
-                revision,
-                content: WatchContent::Denied(error),
-            });
+        if lost.is_empty() {
+            return;
         }
+        let revision = view.revision();
+        let mut ended = BTreeMap::new();
+        for (slot, error) in lost {
+            ended.insert(self.watchers[slot].id, error);
+            self.remove(slot);
+        }
+        // Once for all of them: a stream may have 200,000.
+        self.ready.retain(|message| {
+            let is_event = matches!(message.content, WatchContent::Events { .. });
+            !is_event || !ended.contains_key(&message.watch_id)
+        });
+        let denied = |(watch_id, error)| WatchMessage {
+            watch_id,
+            revision,
+            content: WatchContent::Denied(error),
+        };
+        self.ready.extend(ended.into_iter().map(denied));
     }
 }

@@ -67,8 +67,12 @@ impl StateMachine {
         let meta = Change::Put(auth.meta_row());
         let key = Bytes::from_static(META);
         self.changed.insert((Table::Auth, key), meta);
+        let enabled = auth.enabled;
         *self.shared.auth.write() = Arc::new(auth);
-        self.shared.auth_changed.store(index.0, Ordering::SeqCst);
+        // Without auth no right is lost: users are added before it is enabled.
+        if enabled {
+            self.shared.auth_changed.store(index.0, Ordering::SeqCst);
+        }
         let header = header(self.shared.revision());
         Ok(Response::Auth(header.unwrap_or_default()))
     }
