@@ -1,6 +1,7 @@
 //! Tests of the state machine as a whole.
 
 mod auth;
+mod auth_model;
 mod auth_rules;
 mod captures;
 mod cluster;
