@@ -13,6 +13,7 @@ mod host;
 mod logging;
 mod notify;
 mod options;
+mod options_jwt;
 mod options_tls;
 mod pages;
 mod playground;

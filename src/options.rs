@@ -22,6 +22,7 @@ pub(crate) use self::error::OptionsError;
 pub(crate) use self::host::{Bootstrap, ClusterList, HostOptions, ProxyTimes};
 use crate::flags::{self, Effect, Values, parse_cluster};
 use crate::logging::LogOptions;
+use crate::options_jwt::jwt;
 use crate::options_tls::{self, SelfSigned, Upstream};
 
 /// All that `src/` needs to start a member.
@@ -239,7 +240,9 @@ fn config(values: &Values, urls: &Addresses) -> Result<Config, OptionsError> {
         auto_compaction: auto_compaction(values)?,
         max_txn_ops: values.size("max-txn-ops"),
         watch_progress_interval_ms: ms(values, newest(values, "watch-progress-notify-interval")),
+        client_cert_auth: values.boolean("client-cert-auth") || !values.text("ca-file").is_empty(),
         auth_token_ttl_s: values.count("auth-token-ttl"),
+        jwt: jwt(values.text("auth-token"))?,
         bcrypt_cost: bcrypt_cost(values.count("bcrypt-cost")),
         max_request_bytes: values.size("max-request-bytes"),
         max_concurrent_streams: values.count32("max-concurrent-streams"),

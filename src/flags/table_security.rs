@@ -2,8 +2,6 @@
 
 use super::{Effect::*, Flag, Group, Kind::*, group};
 
-const AUTH_LATER: &str = "JWT tokens are not implemented yet: leave the flag out";
-
 group! { SECURITY, "Security",
     "cert-file", Text, "", Works =>
         "Path to the client server TLS cert file.";
@@ -64,7 +62,7 @@ group! { SECURITY, "Security",
 }
 
 group! { AUTH, "Auth",
-    "auth-token", Text, "simple", Unsupported(AUTH_LATER) =>
+    "auth-token", Text, "simple", Works =>
         "Specify a v3 authentication token type and its options ('simple' or 'jwt').";
     "bcrypt-cost", Count, "10", Works =>
         "Cost of the bcrypt algorithm for hashing auth passwords, between 4 and 31.";

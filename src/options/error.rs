@@ -57,6 +57,9 @@ pub(crate) enum OptionsError {
          \"discovery\" or \"discovery-srv\""
     )]
     Bootstrap,
+    /// etcd's text, or that of a key that cannot be used.
+    #[error("--auth-token: {0}")]
+    AuthToken(String),
     /// A mode that etcd does not have.
     #[error("unknown auto-compaction-mode \"{0}\"; choose periodic or revision")]
     CompactionMode(String),

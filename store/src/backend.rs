@@ -13,7 +13,7 @@ use keelson_port::metrics::Exposition;
 use keelson_proto::etcdserverpb::*;
 use keelson_proto::internal::AuthChange;
 
-use crate::edge::{Backend, LateAnswer, NoAnswer, RaftStatus, Versions};
+use crate::edge::{Backend, JwtKeys, LateAnswer, NoAnswer, RaftStatus, Versions};
 use crate::submit::AtTimeout;
 use crate::{Error, Store, version};
 
@@ -129,12 +129,21 @@ impl Backend for Store {
         self.view().auth_enabled()
     }
 
+    fn has_certificate_users(&self) -> bool {
+        self.config().client_cert_auth
+    }
+
     fn token_ttl(&self) -> Duration {
         Duration::from_secs(match self.config().auth_token_ttl_s {
             // As in etcd.
             0 => 300,
             ttl => ttl,
         })
+    }
+
+    fn jwt(&self) -> Option<(Arc<JwtKeys>, Duration)> {
+        let tokens = self.config().jwt.as_ref()?;
+        Some((tokens.keys(), tokens.ttl()))
     }
 
     fn bcrypt_cost(&self) -> u32 {

@@ -9,6 +9,8 @@ pub use keelson_core::member::AutoCompaction;
 
 use keelson_port::Access;
 
+use crate::jwt::JwtTokens;
+
 pub mod identity;
 pub mod initial_cluster;
 pub(crate) mod peer_tls;
@@ -93,8 +95,12 @@ pub struct Config {
     pub max_txn_ops: usize,
     /// The interval of periodic progress messages to watchers, in milliseconds.
     pub watch_progress_interval_ms: u64,
+    /// With auth, a client of gRPC without a token is the user whom its certificate names.
+    pub client_cert_auth: bool,
     /// The time after which an unused token of the v3 API ends, in seconds; 0 for the default, 300.
     pub auth_token_ttl_s: u64,
+    /// The keys of JWT tokens; `None` for tokens of the cluster's own. The same on all members.
+    pub jwt: Option<JwtTokens>,
     /// The cost of new bcrypt hashes, 4 to 31: the logarithm of the rounds.
     pub bcrypt_cost: u32,
     /// Bytes of one client request, 1.5 MiB; [`REQUEST_BYTES_MAX`] at most.
@@ -178,7 +184,9 @@ impl Config {
             auto_compaction: None,
             max_txn_ops: 128,
             watch_progress_interval_ms: 600_000,
+            client_cert_auth: false,
             auth_token_ttl_s: 300,
+            jwt: None,
             bcrypt_cost: 10,
             max_request_bytes: 1_572_864,
             max_concurrent_streams: u32::MAX,

@@ -32,6 +32,7 @@ mod compaction;
 pub mod config;
 mod disk;
 mod engine;
+mod jwt;
 mod lease;
 pub mod listen;
 mod long_range;
@@ -54,6 +55,7 @@ mod wal;
 mod watch;
 
 pub use config::Config;
+pub use jwt::{JwtFiles, JwtFilesError, JwtTokens};
 pub use keelson_core::state::Error as StateError;
 pub use keelson_core::state::auth;
 pub use keelson_edge as edge;

@@ -18,6 +18,7 @@ use keelson_proto::internal::AuthChange;
 use tokio_stream::Stream;
 
 use crate::Error;
+use crate::v3::auth::JwtKeys;
 
 /// The versions that a member reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -157,8 +158,14 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// Whether requests are checked. Called for every request, so it must be fast.
     fn auth_enabled(&self) -> bool;
 
+    /// Whether the certificate of a client without a token names its user.
+    fn has_certificate_users(&self) -> bool;
+
     /// The time after which an unused token ends.
     fn token_ttl(&self) -> Duration;
+
+    /// The keys of JWT tokens and their time to live; `None` where tokens are the cluster's own.
+    fn jwt(&self) -> Option<(Arc<JwtKeys>, Duration)>;
 
     /// The cost of new bcrypt hashes.
     fn bcrypt_cost(&self) -> u32;

@@ -38,9 +38,8 @@ fn state_code(error: &state::Error) -> Code {
     match error {
         EmptyKey | KeyNotFound | ValueProvided | LeaseProvided | TooManyOps | DuplicateKey
         | InvalidSortOption => Code::InvalidArgument,
-        UserEmpty | RoleEmpty | NameTooLong | PermissionNotGiven | InvalidAuthMgmt => {
-            Code::InvalidArgument
-        }
+        UserEmpty | RoleEmpty | NameTooLong | PermissionNotGiven | InvalidAuthMgmt
+        | AuthOldRevision => Code::InvalidArgument,
         RootUserNotExist | RootRoleNotExist | UserAlreadyExist | UserNotFound
         | RoleAlreadyExist | RoleNotFound | RoleNotGranted | PermissionNotGranted => {
             Code::FailedPrecondition
@@ -189,6 +188,12 @@ mod tests {
                 16,
                 "etcdserver: invalid auth token",
                 401,
+            ),
+            (
+                State(AuthOldRevision),
+                3,
+                "etcdserver: revision of auth store is old",
+                400,
             ),
             (Internal("disk on fire".into()), 2, "disk on fire", 500),
             (State(Engine("disk on fire".into())), 2, "disk on fire", 500),

@@ -20,6 +20,7 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::{MethodRouter, any};
 use http::{HeaderMap, Method, StatusCode, Uri};
+use keelson_port::ClientName;
 use prost::Message;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -30,6 +31,10 @@ use super::v3::Unread;
 
 /// The timeout for the body of a request that is one message.
 pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// etcd's refusal of clients whose certificate has a common name, while auth is enabled.
+const COMMON_NAME: &str = "CommonName of client sending a request against gateway will be ignored \
+     and not used as expected";
 
 /// The API versions at the start of a path. etcd serves the older ones, as long as it does, with
 /// the same code.
@@ -77,6 +82,10 @@ pub(super) trait Calls: Send + Sync + 'static {
     /// The largest message of a method's request, in bytes.
     fn message_bytes_max(&self, method: &str) -> usize;
 
+    /// Whether a client's certificate would name its user over gRPC. The gateway does not pass it
+    /// on, and refuses such clients as etcd's does.
+    fn has_certificate_users(&self) -> bool;
+
     /// The budget for large messages that clients have not read.
     fn unread(&self) -> &Unread;
 }
@@ -90,7 +99,7 @@ fn unary<C: Calls, Q: JsonRequest, A: JsonAnswer>(
     method: &'static str,
 ) -> (&'static str, MethodRouter<Arc<C>>) {
     let answer = async move |State(calls): State<Arc<C>>, request: Request| {
-        if let Err(refused) = only_post(&request) {
+        if let Err(refused) = admitted(&*calls, &request) {
             return refused;
         }
         match request::whole::<C, Q>(&calls, method, request).await {
@@ -107,7 +116,7 @@ fn server_stream<C: Calls, Q: JsonRequest, A: JsonAnswer>(
     method: &'static str,
 ) -> (&'static str, MethodRouter<Arc<C>>) {
     let answer = async move |State(calls): State<Arc<C>>, request: Request| {
-        if let Err(refused) = only_post(&request) {
+        if let Err(refused) = admitted(&*calls, &request) {
             return refused;
         }
         match request::whole::<C, Q>(&calls, method, request).await {
@@ -125,7 +134,7 @@ fn bidi_stream<C: Calls, Q: JsonRequest, A: JsonAnswer>(
     method: &'static str,
 ) -> (&'static str, MethodRouter<Arc<C>>) {
     let answer = async move |State(calls): State<Arc<C>>, request: Request| {
-        if let Err(refused) = only_post(&request) {
+        if let Err(refused) = admitted(&*calls, &request) {
             return refused;
         }
         match request::streamed::<C, Q>(&calls, method, request).await {
@@ -140,7 +149,11 @@ fn bidi_stream<C: Calls, Q: JsonRequest, A: JsonAnswer>(
     clippy::result_large_err,
     reason = "the error is the response, sent at once"
 )]
-fn only_post(request: &Request) -> Result<(), Response> {
+fn admitted<C: Calls>(calls: &C, request: &Request) -> Result<(), Response> {
+    let is_named = request.extensions().get::<ClientName>().is_some();
+    if is_named && calls.has_certificate_users() {
+        return Err(go::plain(StatusCode::BAD_REQUEST, COMMON_NAME));
+    }
     match *request.method() {
         Method::POST => Ok(()),
         _ => Err(go::plain(

@@ -41,6 +41,7 @@ pub use keelson_port::{
 };
 pub use service::{GrpcService, Intercepted, Interceptor, PortServices};
 pub use v3::Unread;
+pub use v3::auth::{JwtError, JwtHash, JwtKeys, JwtMethod};
 
 /// What is served beside the v3 API and the operator's paths.
 #[derive(Default)]

@@ -17,7 +17,7 @@ use tracing::{debug, info};
 pub(crate) use self::h1::answer;
 use self::h1::{h1_builder, serve_h1};
 use self::h2::h2_builder;
-pub(crate) use self::h2::serve_h2;
+pub(crate) use self::h2::{Peer, serve_h2};
 use self::spoken::{Spoken, spoken};
 use crate::drain::Drain;
 use crate::limits::Limits;

@@ -133,7 +133,7 @@ pub fn advance<F: Future>(mut future: Pin<&mut F>) -> Option<F::Output> {
 pub fn serve_http1<S: Serve>(service: S, connection: MemoryStream, client: SocketAddr) {
     let port = Port::new(service, Limits::default());
     let (drain, mut begun) = (Drain::default(), pin!(pending()));
-    let serving = secure::serve_h1(connection, client, &port, &drain, begun.as_mut());
+    let serving = secure::serve_h1(connection, (client, None), &port, &drain, begun.as_mut());
     let _ = advance(pin!(serving));
 }
 

@@ -60,8 +60,8 @@ pub use refusal::{is_host, refusal};
 pub use serve::Serve;
 pub use socket::{Socket, connect_unix};
 pub use tls::{
-    AllowedNames, CertificateEnd, ClientTls, ClientTlsFiles, ParametersError, Protocol, Reload,
-    ServerTls, TlsError, TlsFiles, TlsParameters, TlsSocket, TlsVersion, certificate_ends,
+    AllowedNames, CertificateEnd, ClientName, ClientTls, ClientTlsFiles, ParametersError, Protocol,
+    Reload, ServerTls, TlsError, TlsFiles, TlsParameters, TlsSocket, TlsVersion, certificate_ends,
     common_name, common_name_of, has_files, register, reload_files, warn_of_certificate_ends,
 };
 pub use waker_set::{Terminates, Termination, WakerSet};

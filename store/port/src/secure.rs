@@ -11,6 +11,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::Extensions;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use rustls::PeerIncompatible;
@@ -19,14 +20,14 @@ use tokio::net::TcpStream;
 use tokio::time;
 use tracing::{debug, info};
 
-use crate::connection::{self, Port};
+use crate::connection::{self, Peer, Port};
 use crate::drain::Drain;
 use crate::filtered::Filtered;
 use crate::head_clock::HeadClock;
 use crate::head_mender::HeadMender;
 use crate::incoming::Incoming;
 use crate::serve::Serve;
-use crate::tls::{H2, ServerTls};
+use crate::tls::{ClientName, H2, ServerTls};
 
 /// Serves a connection that begins with a TLS handshake.
 pub(crate) async fn serve<S: Serve>(
@@ -43,11 +44,21 @@ pub(crate) async fn serve<S: Serve>(
         shaken = shaking => shaken.unwrap_or_else(|late| Err(late.into())),
         () = &mut begun => return Ok(()),
     };
+    // rustls has verified it against the CA, where there is one to ask for certificates.
+    let name = shaken.as_ref().ok().and_then(|stream| {
+        let chain = stream.get_ref().1.peer_certificates()?;
+        ClientName::of(chain.first()?)
+    });
     match shaken {
         Ok(stream) if stream.get_ref().1.alpn_protocol() == Some(H2) => {
-            connection::serve_h2(stream, (client, true), port, begun).await
+            let peer = Peer {
+                address: client,
+                secure: true,
+                name,
+            };
+            connection::serve_h2(stream, peer, port, begun).await
         }
-        Ok(stream) => serve_h1(stream, client, port, drain, begun).await,
+        Ok(stream) => serve_h1(stream, (client, name), port, drain, begun).await,
         Err(error) => {
             rejected(client, &error);
             Ok(())
@@ -127,14 +138,15 @@ fn remedy(error: &io::Error) -> Option<&'static str> {
 /// Serves HTTP/1.1 by hyper alone, on a stream that is no bare socket.
 pub(crate) async fn serve_h1<S: Serve, I: AsyncRead + AsyncWrite + Unpin>(
     stream: I,
-    client: SocketAddr,
+    (client, name): (SocketAddr, Option<ClientName>),
     port: &Port<S>,
     drain: &Drain,
     mut begun: Pin<&mut (impl Future<Output = ()> + Send)>,
 ) -> hyper::Result<()> {
     let (clock, heads) = HeadClock::new(port.limits.head_timeout);
     let service = service_fn(|request: http::Request<hyper::body::Incoming>| {
-        let request = request.map(|body| Incoming::new(body, Some(drain)));
+        let mut request = request.map(|body| Incoming::new(body, Some(drain)));
+        request.extensions_mut().extend(named(name.as_ref()));
         connection::answer(port, &heads, request, client, true)
     });
     let (stream, unsent) = Filtered::new(stream, clock).after(Bytes::new());
@@ -150,6 +162,15 @@ pub(crate) async fn serve_h1<S: Serve, I: AsyncRead + AsyncWrite + Unpin>(
         ended => ended,
     })
     .await
+}
+
+/// The extensions of a request whose client has a name.
+pub(crate) fn named(name: Option<&ClientName>) -> Extensions {
+    let mut extensions = Extensions::new();
+    if let Some(name) = name {
+        extensions.insert(name.clone());
+    }
+    extensions
 }
 
 #[cfg(test)]

@@ -42,7 +42,7 @@ pub use parameters::{ParametersError, TlsParameters, TlsVersion};
 pub use reload::{
     Reload, certificate_ends, has_files, register, reload_files, warn_of_certificate_ends,
 };
-pub use subject::{common_name, common_name_of};
+pub use subject::{ClientName, common_name, common_name_of};
 
 use crate::connection::client_of;
 use files::{FormerIdentity, Identity, certificates, clone_of, mismatch, roots_of, unusable};

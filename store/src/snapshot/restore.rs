@@ -177,10 +177,13 @@ fn fill(file: &SnapshotFile, import: &mut Import) -> Result<Vec<(u64, String)>, 
 }
 
 fn fill_auth(file: &SnapshotFile, import: &mut Import) -> Result<(), RestoreError> {
+    let revision = file.row(buckets::AUTH, buckets::AUTH_REVISION)?;
+    let revision = revision.and_then(|row| row[..].try_into().ok());
+    let revision = revision.map(u64::from_be_bytes);
     file.rows(buckets::AUTH_USERS, |row| {
         let user = authpb::User::decode(row.value);
         let user = user.map_err(|error| file.wrong(buckets::AUTH_USERS, error))?;
-        Ok::<_, RestoreError>(import.user(user)?)
+        Ok::<_, RestoreError>(import.user(user, revision.unwrap_or(0))?)
     })?;
     file.rows(buckets::AUTH_ROLES, |row| {
         let role = authpb::Role::decode(row.value);
@@ -188,9 +191,7 @@ fn fill_auth(file: &SnapshotFile, import: &mut Import) -> Result<(), RestoreErro
         Ok::<_, RestoreError>(import.role(&role)?)
     })?;
     let enabled = file.row(buckets::AUTH, buckets::AUTH_ENABLED)?;
-    let revision = file.row(buckets::AUTH, buckets::AUTH_REVISION)?;
-    let revision = revision.and_then(|row| row[..].try_into().ok());
-    let Some(revision) = revision.map(u64::from_be_bytes) else {
+    let Some(revision) = revision else {
         return Ok(());
     };
     let enabled = enabled.is_some_and(|row| row[..] == [1]);

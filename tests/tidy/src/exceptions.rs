@@ -48,6 +48,7 @@ pub const FILES: &[&str] = &[
     "store/port/src/tls/watched.rs",
     "store/src/disk/private.rs",
     "store/src/disk/real.rs",
+    "store/src/jwt.rs",
     "store/src/member/foreign.rs",
 ];
 

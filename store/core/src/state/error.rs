@@ -83,6 +83,9 @@ pub enum Error {
     /// The token is unknown, or has expired.
     #[error("etcdserver: invalid auth token")]
     InvalidAuthToken,
+    /// A token that names a revision of auth from before its user's password was changed.
+    #[error("etcdserver: revision of auth store is old")]
+    AuthOldRevision,
     /// The user's roles do not permit the request.
     #[error("etcdserver: permission denied")]
     PermissionDenied,

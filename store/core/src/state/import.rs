@@ -100,16 +100,18 @@ impl Import {
         self.put(Table::Leases, lease_key(row.id), row.encode_to_vec().into())
     }
 
-    /// Adds a user. Tokens from before are not valid.
+    /// Adds a user. Tokens from before are not valid, nor JWTs of an earlier revision of auth: the
+    /// revision of the user's password is not known.
     ///
     /// # Errors
     /// Those of the engine.
-    pub fn user(&mut self, user: authpb::User) -> Result<(), StateError> {
+    pub fn user(&mut self, user: authpb::User, revision: u64) -> Result<(), StateError> {
         self.has_auth = true;
         let key = AuthRow::User(&user.name).key();
         let row = AuthUser {
             user: Some(user),
             since: self.index,
+            since_revision: revision,
         };
         self.put(Table::Auth, key, row.encode_to_vec().into())
     }

@@ -15,6 +15,8 @@ use crate::state::auth::Access;
 const USER_EMPTY: &str = "rpc error: code = InvalidArgument desc = etcdserver: user name is empty";
 const INVALID_AUTH_TOKEN: &str =
     "rpc error: code = Unauthenticated desc = etcdserver: invalid auth token";
+const OLD_REVISION: &str =
+    "rpc error: code = InvalidArgument desc = etcdserver: revision of auth store is old";
 const PERMISSION_DENIED: &str =
     "rpc error: code = PermissionDenied desc = etcdserver: permission denied";
 
@@ -23,6 +25,7 @@ pub fn denial(error: &Error) -> &'static str {
     match error {
         Error::UserEmpty => USER_EMPTY,
         Error::InvalidAuthToken => INVALID_AUTH_TOKEN,
+        Error::AuthOldRevision => OLD_REVISION,
         _ => PERMISSION_DENIED,
     }
 }

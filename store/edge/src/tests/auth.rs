@@ -14,21 +14,25 @@ use tonic::{Code, Request, Status};
 use super::*;
 use crate::Error;
 
-type Client = AuthClient<Channel>;
+pub(super) type Client = AuthClient<Channel>;
 
-async fn channel(port: &Port) -> Channel {
+pub(super) async fn channel(port: &Port) -> Channel {
     let endpoint = Endpoint::from_shared(format!("http://{}", port.address)).expect("a URL");
     endpoint.connect().await.expect("it listens")
 }
 
-fn with_token<T>(token: &str, message: T) -> Request<T> {
+pub(super) fn with_token<T>(token: &str, message: T) -> Request<T> {
     let mut request = Request::new(message);
     let token = token.parse().expect("ASCII");
     request.metadata_mut().insert("token", token);
     request
 }
 
-async fn log_in(auth: &mut Client, name: &str, password: &str) -> Result<String, Status> {
+pub(super) async fn log_in(
+    auth: &mut Client,
+    name: &str,
+    password: &str,
+) -> Result<String, Status> {
     let request = AuthenticateRequest {
         name: name.into(),
         password: password.into(),
@@ -36,7 +40,7 @@ async fn log_in(auth: &mut Client, name: &str, password: &str) -> Result<String,
     Ok(auth.authenticate(request).await?.into_inner().token)
 }
 
-async fn add_user(auth: &mut Client, name: &str, role: &str) {
+pub(super) async fn add_user(auth: &mut Client, name: &str, role: &str) {
     let user = AuthUserAddRequest {
         name: name.into(),
         password: format!("{name}-pw"),

@@ -23,14 +23,14 @@ use keelson_core::watch::{WatchHub, WatchStream};
 use keelson_core::{ClusterId, MemberId};
 use keelson_proto::etcdserverpb::*;
 use keelson_proto::internal::{AuthChange, command::Op};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_stream::Stream;
 
 pub(crate) use self::condition::Condition;
 use self::header::{full, hashed, hashed_kv, pieces, with_full_header};
 use super::hub::{FakeHub, FakeWatch};
-use crate::{Backend, Error, NoAnswer, RaftStatus, Versions};
+use crate::{Backend, Error, JwtKeys, NoAnswer, RaftStatus, Versions};
 
 const MEMBER: u64 = 0xcafe;
 const CLUSTER: u64 = 0xbeef;
@@ -86,14 +86,6 @@ impl Fake {
     pub(crate) fn watch_tree(&self, spec: WatchSpec) -> Result<FakeWatch, TreeError> {
         let _unchanged = self.0.state.lock();
         self.0.hub.watch(spec, &self.0.view)
-    }
-
-    pub(crate) fn condition(&self) -> MutexGuard<'_, Condition> {
-        self.0.condition.lock()
-    }
-
-    pub(crate) fn set(&self, change: impl FnOnce(&mut Condition)) {
-        change(&mut self.0.condition.lock());
     }
 
     /// Holds puts, transactions and renewals back, or releases them.
@@ -239,8 +231,16 @@ impl Backend for Fake {
         self.0.view.auth_enabled()
     }
 
+    fn has_certificate_users(&self) -> bool {
+        true
+    }
+
     fn token_ttl(&self) -> Duration {
         Duration::from_secs(300)
+    }
+
+    fn jwt(&self) -> Option<(Arc<JwtKeys>, Duration)> {
+        self.condition().jwt.clone()
     }
 
     fn bcrypt_cost(&self) -> u32 {

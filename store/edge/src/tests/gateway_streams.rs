@@ -36,6 +36,10 @@ struct Echo {
 }
 
 impl Calls for Echo {
+    fn has_certificate_users(&self) -> bool {
+        false
+    }
+
     async fn answer(&self, request: Request<Body>) -> CallAnswer {
         let (head, body) = request.into_parts();
         match head.uri.path() {

@@ -1,6 +1,7 @@
 //! The edge over real sockets, with a fake member.
 
 mod auth;
+mod certificates;
 mod deadlines;
 mod election;
 mod etcdctl;
@@ -12,6 +13,7 @@ mod grpc;
 mod hostile;
 mod http1;
 pub(crate) mod hub;
+mod jwt;
 mod keepalive;
 mod leader;
 mod lease;

@@ -30,6 +30,10 @@ impl<B: Backend> Calls for Services<B> {
         }
     }
 
+    fn has_certificate_users(&self) -> bool {
+        self.backend.has_certificate_users() && self.backend.auth_enabled()
+    }
+
     fn unread(&self) -> &Unread {
         &self.unread
     }

@@ -4,7 +4,7 @@
 //! serves it, and `hasleader`. It adds neither an allocation nor a router to tonic's generated
 //! code.
 
-mod auth;
+pub(crate) mod auth;
 mod changes;
 mod cluster;
 mod content;
@@ -211,7 +211,8 @@ impl<B: Backend> Services<B> {
         let (sessions, drain) = (self.sessions.clone(), self.drain.clone());
         let unread = self.unread.clone();
         Box::pin(async move {
-            let caller = sessions.of_headers(request.headers()).await;
+            let (headers, extensions) = (request.headers(), request.extensions());
+            let caller = sessions.of_headers(headers, extensions).await;
             let backend = sessions.anonymous().clone();
             let called = watch::call(backend, caller, unread, drain, request, message_bytes_max);
             Ok(called)

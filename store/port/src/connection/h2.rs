@@ -21,7 +21,9 @@ use crate::http2::Http2Connection;
 use crate::incoming::Incoming;
 use crate::limits::Limits;
 use crate::refusal::Answer;
+use crate::secure::named;
 use crate::serve::Serve;
+use crate::tls::ClientName;
 
 /// The bound of streams that a client resets before they are accepted. hyper's default of 20 closes
 /// the connection of a client that cancels a burst of requests, as etcd's clients do.
@@ -42,16 +44,41 @@ pub(super) fn h2_builder(limits: &Limits) -> http2::Builder<TokioExecutor> {
     h2
 }
 
-/// Serves HTTP/2; `secure`: it is TLS.
+/// The client of a connection.
+pub(crate) struct Peer {
+    pub(crate) address: SocketAddr,
+    /// It speaks TLS.
+    pub(crate) secure: bool,
+    /// From its certificate.
+    pub(crate) name: Option<ClientName>,
+}
+
+impl From<(SocketAddr, bool)> for Peer {
+    fn from((address, secure): (SocketAddr, bool)) -> Peer {
+        let name = None;
+        Peer {
+            address,
+            secure,
+            name,
+        }
+    }
+}
+
+/// Serves HTTP/2.
 pub(crate) async fn serve_h2<S: Serve>(
     socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    (client, secure): (SocketAddr, bool),
+    peer: impl Into<Peer>,
     port: &Port<S>,
     shutdown: Pin<&mut (impl Future<Output = ()> + Send)>,
 ) -> hyper::Result<()> {
+    let Peer {
+        address,
+        secure,
+        name,
+    } = peer.into();
     let connection = Http2Connection {
         socket: Box::new(socket),
-        client,
+        client: address,
         secure,
         limits: &port.limits,
         shutdown,
@@ -61,12 +88,16 @@ pub(crate) async fn serve_h2<S: Serve>(
             serving.await;
             Ok(())
         }
-        Err(connection) => Box::pin(calls(connection, port)).await,
+        Err(connection) => Box::pin(calls(connection, name, port)).await,
     }
 }
 
 /// Serves HTTP/2 with hyper.
-async fn calls<S: Serve>(connection: Http2Connection<'_>, port: &Port<S>) -> hyper::Result<()> {
+async fn calls<S: Serve>(
+    connection: Http2Connection<'_>,
+    name: Option<ClientName>,
+    port: &Port<S>,
+) -> hyper::Result<()> {
     let Http2Connection {
         socket,
         client,
@@ -78,7 +109,8 @@ async fn calls<S: Serve>(connection: Http2Connection<'_>, port: &Port<S>) -> hyp
     let service = service_fn(|request: http::Request<hyper::body::Incoming>| {
         let (one, open) = (answering.one_more(), answering.open());
         let well_formed = is_well_formed(&request);
-        let request = request.map(|body| Incoming::new(body, None));
+        let mut request = request.map(|body| Incoming::new(body, None));
+        request.extensions_mut().extend(named(name.as_ref()));
         let access = &port.limits.access;
         let mending = access.cross_origin(request.headers());
         // In a box: most are not refused.

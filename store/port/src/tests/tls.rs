@@ -22,7 +22,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::tls::{self, ServerTls, TlsError, TlsFiles};
-use crate::{Incoming, Limits, Listener, Serve, Socket};
+use crate::{ClientName, Incoming, Limits, Listener, Serve, Socket};
 
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -48,8 +48,17 @@ impl Certificates {
 
     /// Writes `name.pem` and `name-key.pem`.
     fn issue(&self, name: &str) -> TlsFiles {
+        self.issue_to(name, None)
+    }
+
+    fn issue_to(&self, name: &str, common_name: Option<&str>) -> TlsFiles {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        if let Some(name) = common_name {
+            let kind = rcgen::DnType::CommonName;
+            params.distinguished_name.push(kind, name);
+        }
         let certificate = params.signed_by(&key, &self.root).unwrap();
         let files = TlsFiles {
             cert: self.path(&format!("{name}.pem")),
@@ -103,9 +112,10 @@ impl Serve for Versions {
             Version::HTTP_2 => "two",
             _ => "one",
         };
-        ready(Ok(Response::new(Full::new(Bytes::from_static(
-            version.as_bytes(),
-        )))))
+        let name = request.extensions().get::<ClientName>();
+        let name = name.map_or("", ClientName::as_str);
+        let text = format!("{name}{version}");
+        ready(Ok(Response::new(Full::new(Bytes::from(text)))))
     }
 }
 
@@ -164,6 +174,38 @@ async fn http_2_is_served_where_it_is_agreed_on() {
     let answer = sender.send_request(request.unwrap()).await.unwrap();
     let body = answer.into_body().collect().await.unwrap().to_bytes();
     assert_eq!(body, "two");
+}
+
+/// The certificate was verified against the CA.
+#[tokio::test]
+async fn the_name_in_a_clients_certificate_comes_with_its_requests() {
+    let certificates = Certificates::new();
+    let files = TlsFiles {
+        client_ca: Some(certificates.path("ca.pem")),
+        ..certificates.issue("server")
+    };
+    let port = serve(files).await;
+    for name in [Some("alice"), Some(""), None] {
+        let own = certificates.issue_to("client", name);
+        let mut stream = certificates
+            .connect(port, "http/1.1", Some(&own))
+            .await
+            .unwrap();
+        let answer = one(&mut stream).await.unwrap();
+        assert!(
+            answer.ends_with(&format!("{}one", name.unwrap_or(""))),
+            "{answer}"
+        );
+        let stream = certificates.connect(port, "h2", Some(&own)).await.unwrap();
+        let io = TokioIo::new(stream);
+        let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await;
+        let (mut sender, connection) = handshake.unwrap();
+        tokio::spawn(connection);
+        let request = Request::get("https://localhost/").body(Empty::<Bytes>::new());
+        let answer = sender.send_request(request.unwrap()).await.unwrap();
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(body, format!("{}two", name.unwrap_or("")));
+    }
 }
 
 /// etcd serves an address that is listed as http and as https in this way.

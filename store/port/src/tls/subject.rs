@@ -1,6 +1,7 @@
 //! The common name of a certificate's subject: as much of X.509 as that takes.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::TlsError;
 use super::files::certificates;
@@ -14,6 +15,23 @@ const VERSION: u8 = 0xa0;
 
 /// `id-at-commonName`, 2.5.4.3.
 const COMMON_NAME: [u8; 3] = [0x55, 0x04, 0x03];
+
+/// The common name of the certificate with which the client of a request has proven itself, among
+/// the request's extensions. Not empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientName(Arc<str>);
+
+impl ClientName {
+    /// The name in a verified certificate; `None` when it is empty or left out.
+    pub(crate) fn of(certificate: &[u8]) -> Option<ClientName> {
+        common_name_of(certificate).map(|name| ClientName(name.into()))
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
 
 /// The common name of the first certificate in a file; `None` when it is empty or left out.
 ///

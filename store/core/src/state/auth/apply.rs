@@ -134,6 +134,7 @@ impl Auth {
             password,
             roles: Vec::new(),
             since: index.0,
+            since_revision: self.revision + 1,
             rights: Default::default(),
         };
         let changed = Changed::user(name, &user);
@@ -155,12 +156,14 @@ impl Auth {
         request: &AuthUserChangePasswordRequest,
         index: Index,
     ) -> Result<Changed, Error> {
+        let revision = self.revision + 1;
         self.change_user(&request.name, |user| {
             // A user without a password keeps none, as in etcd.
             if user.password.is_some() {
                 user.password = Some(Bytes::copy_from_slice(request.hashed_password.as_bytes()));
             }
             user.since = index.0;
+            user.since_revision = revision;
             Ok(())
         })
     }

@@ -3,6 +3,9 @@
 use keelson_proto::internal::command::Op;
 use keelson_proto::internal::{AsUser, Command};
 
+use super::Auth;
+use crate::state::Error;
+
 /// The origin of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Caller {
@@ -55,6 +58,22 @@ impl Caller {
             op if is_members_own(&op) => (Caller::Member, Some(op)),
             op => (Caller::Anonymous, Some(op)),
         }
+    }
+}
+
+impl Auth {
+    /// The user of a token that names a revision of auth: that of a login or later. As a caller it
+    /// has the entry since which the user exists, or has its password.
+    ///
+    /// # Errors
+    /// [`Error::PermissionDenied`] without such a user, [`Error::AuthOldRevision`].
+    pub fn caller_of(&self, name: String, revision: u64) -> Result<Caller, Error> {
+        let user = self.user(&name).ok_or(Error::PermissionDenied)?;
+        if revision < user.since_revision {
+            return Err(Error::AuthOldRevision);
+        }
+        let since = user.since;
+        Ok(Caller::User { name, since })
     }
 }
 

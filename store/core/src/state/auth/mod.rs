@@ -51,6 +51,8 @@ pub struct User {
     /// The index of the entry that created it or changed its password. A token names it: later
     /// changes of rights leave the token valid.
     pub since: u64,
+    /// The revision of auth after that entry. A JWT token names a revision.
+    pub since_revision: u64,
     /// What its roles permit.
     pub rights: Rights,
 }
@@ -165,13 +167,18 @@ impl Auth {
 
 impl From<AuthUser> for User {
     fn from(row: AuthUser) -> User {
-        let AuthUser { user, since } = row;
+        let AuthUser {
+            user,
+            since,
+            since_revision,
+        } = row;
         let user = user.unwrap_or_default();
         let cannot_log_in = user.options.is_some_and(|options| options.no_password);
         User {
             password: (!cannot_log_in).then_some(user.password),
             roles: user.roles,
             since,
+            since_revision,
             rights: Rights::default(),
         }
     }
@@ -191,6 +198,7 @@ impl User {
         let row = AuthUser {
             user: Some(user),
             since: self.since,
+            since_revision: self.since_revision,
         };
         Bytes::from(row.encode_to_vec())
     }

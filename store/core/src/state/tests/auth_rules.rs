@@ -244,6 +244,38 @@ fn a_token_outlives_changes_of_rights_and_no_change_of_password() {
     assert!(first < since(&machine));
 }
 
+/// In etcd it would end with each change of any user or role (etcd#13300).
+#[test]
+fn a_token_with_a_revision_ends_with_the_password_of_its_user_alone() {
+    let mut machine = Machine::with_auth();
+    let auth = |machine: &Machine| machine.state.view().auth();
+    let at = auth(&machine).revision;
+    let caller = auth(&machine).caller_of("u".into(), at);
+    let since = auth(&machine).user("u").unwrap().since;
+    let name = "u".to_owned();
+    assert_eq!(caller, Ok(Caller::User { name, since }));
+    machine.auth(role_add("s")).unwrap();
+    machine.auth(revoke_role("u", "r")).unwrap();
+    assert!(auth(&machine).caller_of("u".into(), at).is_ok());
+    machine.auth(password("u", "other")).unwrap();
+    let late = auth(&machine).revision;
+    for (revision, expected) in [(0, false), (at, false), (late - 1, false), (late, true)] {
+        let caller = auth(&machine).caller_of("u".into(), revision);
+        assert_eq!(caller.is_ok(), expected, "{revision}");
+        assert!(expected || caller == Err(Error::AuthOldRevision));
+    }
+    machine.auth(user_delete("u")).unwrap();
+    let gone = auth(&machine).caller_of("u".into(), late);
+    assert_eq!(gone, Err(Error::PermissionDenied));
+    machine.auth(user_add("u")).unwrap();
+    let again = auth(&machine).caller_of("u".into(), late);
+    assert_eq!(
+        again,
+        Err(Error::AuthOldRevision),
+        "another user of its name"
+    );
+}
+
 fn any_change() -> impl Strategy<Value = AuthOp> {
     let name = |number: u8| ["root", "u", "v", "r", "s"][usize::from(number) % 5];
     (0..12_u8, 0..5_u8, 0..5_u8, 0..3_i32).prop_map(move |(kind, a, b, perm)| {

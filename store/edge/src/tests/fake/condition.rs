@@ -1,10 +1,14 @@
 //! The condition of the fake member.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use futures_util::FutureExt;
 use keelson_proto::etcdserverpb::{AlarmMember, Member, TxnRequest, TxnResponse};
+use parking_lot::MutexGuard;
 
 use super::Fake;
-use crate::{Backend, Error, NoAnswer};
+use crate::{Backend, Error, JwtKeys, NoAnswer};
 
 /// What tests change about it.
 #[derive(Default)]
@@ -24,9 +28,19 @@ pub(crate) struct Condition {
     pub(crate) removed: Vec<u64>,
     /// The outcome of membership changes, instead of an error.
     pub(crate) member_change: Option<Result<Member, Error>>,
+    /// The keys of JWT tokens, and their time to live.
+    pub(crate) jwt: Option<(Arc<JwtKeys>, Duration)>,
 }
 
 impl Fake {
+    pub(crate) fn condition(&self) -> MutexGuard<'_, Condition> {
+        self.0.condition.lock()
+    }
+
+    pub(crate) fn set(&self, change: impl FnOnce(&mut Condition)) {
+        change(&mut self.0.condition.lock());
+    }
+
     /// Waits while requests are held back.
     pub(super) async fn opened(&self) {
         let mut open = self.0.open.subscribe();

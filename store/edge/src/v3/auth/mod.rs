@@ -1,6 +1,7 @@
 //! `etcdserverpb.Auth`: logins, and changes of users, roles and permissions. Rights themselves are
 //! checked behind `Backend`, at the request and again when it is applied.
 
+mod jwt;
 mod sessions;
 mod tokens;
 
@@ -18,6 +19,8 @@ use keelson_proto::internal::{AuthChange, AuthEnable};
 use ring::rand::SecureRandom;
 use tonic::{Request, Response, Status};
 
+use self::jwt::JwtClaims;
+pub use self::jwt::{JwtError, JwtHash, JwtKeys, JwtMethod};
 pub(super) use self::sessions::Sessions;
 use self::tokens::Claims;
 use crate::Error;
@@ -29,6 +32,9 @@ const SECRET_BYTES: usize = 32;
 
 /// Go's bcrypt refuses longer passwords, of which the rest would be without effect.
 const PASSWORD_BYTES_MAX: usize = 72;
+
+/// etcd's text for a login at a member without a private key.
+const VERIFY_ONLY: &str = "auth: token signing attempted with verify-only key";
 
 /// The gRPC service.
 pub(super) struct AuthService<B> {
@@ -90,6 +96,14 @@ impl<B: Backend> AuthService<B> {
         let hash = std::str::from_utf8(hash).map_err(|_| refused())?;
         if !self.passwords.check(hash, &request.password).await? {
             return Err(refused());
+        }
+        if let Some((keys, ttl)) = backend.jwt() {
+            let claims = JwtClaims {
+                username: request.name.clone(),
+                revision: auth.revision,
+            };
+            let token = keys.signed(&claims, sessions::now() + ttl);
+            return token.ok_or_else(|| Error::Internal(VERIFY_ONLY.to_owned()));
         }
         let secret = match auth.secret.is_empty() {
             true => self.agree_on_secret().await?,

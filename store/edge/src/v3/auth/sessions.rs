@@ -3,17 +3,29 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::HeaderMap;
+use http::{Extensions, HeaderMap};
 use keelson_core::state::Error as StateError;
 use keelson_core::state::auth::Caller;
+use keelson_port::ClientName;
 use tonic::Status;
 
+use super::jwt::{JwtClaims, JwtKeys};
 use super::tokens::{Claims, SeenTokens};
 use crate::Error;
 use crate::backend::Backend;
 
 /// How long a request waits until this member has applied the login of its token.
 const CATCH_UP_MAX: Duration = Duration::from_secs(5);
+
+/// What gateways and proxies add to the calls of their clients: grpc-gateway's, Keelson's and
+/// others.
+const FORWARDED: [&str; 5] = [
+    "grpcgateway-accept",
+    "keelson-proxied-by",
+    "x-forwarded-for",
+    "forwarded",
+    "via",
+];
 
 /// The members' handle for requests of clients. It has no user by itself: a service that does not
 /// resolve the caller of a request can do nothing while auth is enabled.
@@ -45,38 +57,70 @@ impl<B: Backend> Sessions<B> {
         if !self.anonymous.auth_enabled() {
             return Ok(self.anonymous.clone());
         }
-        let metadata = request.metadata();
-        let token = metadata
-            .get("token")
-            .or_else(|| metadata.get("authorization"));
-        let token = token.map(|token| token.as_bytes());
-        Ok(self.with_token(token).await?)
+        let metadata = request.metadata().as_ref();
+        Ok(self.of_headers(metadata, request.extensions()).await?)
     }
 
     /// As [`Sessions::of`], for a call that is not decoded yet.
-    pub(in crate::v3) async fn of_headers(&self, headers: &HeaderMap) -> Result<B, Error> {
+    pub(in crate::v3) async fn of_headers(
+        &self,
+        headers: &HeaderMap,
+        extensions: &Extensions,
+    ) -> Result<B, Error> {
         if !self.anonymous.auth_enabled() {
             return Ok(self.anonymous.clone());
         }
         let token = headers
             .get("token")
             .or_else(|| headers.get("authorization"));
-        self.with_token(token.map(|token| token.as_bytes())).await
+        match token {
+            Some(token) => self.with_token(token.as_bytes()).await,
+            None => Ok(self.with_certificate(headers, extensions)),
+        }
     }
 
-    async fn with_token(&self, token: Option<&[u8]>) -> Result<B, Error> {
-        let Some(token) = token else {
-            return Ok(self.anonymous.clone());
-        };
+    /// The user whom the client's certificate names. That of a proxy or gateway is not its clients'
+    /// (etcd#9720): a call that was forwarded has no user.
+    fn with_certificate(&self, headers: &HeaderMap, extensions: &Extensions) -> B {
+        let is_forwarded = FORWARDED.iter().any(|name| headers.contains_key(*name));
+        match extensions.get::<ClientName>() {
+            Some(name) if self.anonymous.has_certificate_users() && !is_forwarded => {
+                self.anonymous.acting_as(Caller::User {
+                    name: name.as_str().to_owned(),
+                    since: 0,
+                })
+            }
+            _ => self.anonymous.clone(),
+        }
+    }
+
+    async fn with_token(&self, token: &[u8]) -> Result<B, Error> {
         let refused = || Error::from(StateError::InvalidAuthToken);
         let token = std::str::from_utf8(token).map_err(|_| refused())?;
         let token = token.strip_prefix("Bearer ").unwrap_or(token);
+        if let Some((keys, _)) = self.anonymous.jwt() {
+            return self.with_jwt(&keys, token).await;
+        }
         let claims = self.claims(token).await.ok_or_else(refused)?;
         let ttl = self.anonymous.token_ttl();
         if !self.seen.uses(token, claims.issued, now(), ttl) {
             return Err(refused());
         }
         Ok(self.anonymous.acting_as(claims.caller()))
+    }
+
+    /// The user of a JWT token. As a command it names the entry since which its user exists, as one
+    /// with the cluster's own token.
+    async fn with_jwt(&self, keys: &JwtKeys, token: &str) -> Result<B, Error> {
+        let claims = keys.verified(token, now());
+        let JwtClaims { username, revision } = claims.ok_or(StateError::InvalidAuthToken)?;
+        let backend = &self.anonymous;
+        if backend.auth().user(&username).is_none() {
+            // It may just have been added at another member.
+            backend.read_index().await?;
+        }
+        let caller = backend.auth().caller_of(username, revision)?;
+        Ok(backend.acting_as(caller))
     }
 
     /// The claims of a token that the cluster has signed, once this member has applied what the
