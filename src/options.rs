@@ -330,6 +330,8 @@ fn auto_compaction(values: &Values) -> Result<Option<AutoCompaction>, OptionsErr
         (ms != 0).then_some(AutoCompaction::Periodic(ms))
     };
     match (mode, number, duration) {
+        // As in etcd.
+        ("periodic" | "revision", ..) if text.is_empty() => Ok(None),
         ("periodic", Some(hours), _) => Ok(period(u128::from(hours) * 3_600_000)),
         ("revision", Some(count), _) => Ok(revisions(count.into())),
         ("periodic", None, Some(time)) => Ok(period(time.as_nanos().div_ceil(1_000_000))),

@@ -127,6 +127,8 @@ fn retentions_are_etcds() {
             assert!(options.warnings.is_empty());
         }
     }
+    let empty = options("--auto-compaction-retention=").expect("as in etcd");
+    assert_eq!(empty.config.auto_compaction, None);
     refused(
         "--auto-compaction-retention eight",
         "error parsing CompactionRetention: time: invalid duration \"eight\"",

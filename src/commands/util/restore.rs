@@ -13,6 +13,9 @@ use crate::flags::parse_cluster;
 /// between two backups, and what etcd's documentation recommends.
 const BUMP_DEFAULT: u64 = 1_000_000_000;
 
+/// Far from the end of the revisions, of which there are 2^63.
+const BUMP_MAX: u64 = 1 << 60;
+
 /// Make a data directory from a snapshot of Keelson or etcd, for a member of a new cluster. Run it
 /// for each member, with the same snapshot and the same --initial-cluster.
 ///
@@ -45,7 +48,7 @@ pub(super) struct RestoreArguments {
     #[arg(long)]
     skip_hash_check: bool,
     /// Added to the revision; 0 for nothing.
-    #[arg(long, default_value_t = BUMP_DEFAULT)]
+    #[arg(long, default_value_t = BUMP_DEFAULT, value_parser = clap::value_parser!(u64).range(..=BUMP_MAX))]
     bump_revision: u64,
     /// Whether everything up to the raised revision counts as compacted.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
@@ -129,6 +132,8 @@ impl RestoreArguments {
             initial_cluster_token: self.initial_cluster_token.clone(),
             initial_advertise_peer_urls: urls,
             storage_engine: self.storage_engine,
+            // The snapshot may be larger than the default quota, which bounds the engine's map.
+            quota_bytes: u64::MAX,
             ..single
         })
     }

@@ -137,9 +137,10 @@ impl<S: Source> Database<S> {
             .saturating_mul(u64::from(self.meta.page_bytes))
     }
 
-    /// The number of pages.
+    /// The number of pages. The meta page may state more than the file has.
     pub(crate) fn pages(&self) -> u64 {
-        self.meta.pages
+        let held = self.bytes / u64::from(self.meta.page_bytes);
+        self.meta.pages.min(held)
     }
 
     /// The number of pages that a page takes, with its overflow.

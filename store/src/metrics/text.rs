@@ -61,9 +61,10 @@ impl Store {
         let help = "Which version of Keelson is running.";
         let label = ("version", version::KEELSON);
         out.info("keelson_version", help, label);
+        // Negative as in etcd: 0 would be a full database to the alert on the quota.
         let quota = match self.config().quota_bytes {
-            u64::MAX => 0,
-            quota => quota,
+            u64::MAX => -1,
+            quota => i128::from(quota),
         };
         let help = "Current backend storage quota size in bytes.";
         out.gauge("etcd_server_quota_backend_bytes", help, quota);

@@ -136,6 +136,8 @@ fn convert(
             );
             put(buckets, MEMBERS_REMOVED, key, row);
         }
+        // An alarm of no kind and no member, which a file cannot have.
+        Some(Table::Alarms) if value.is_empty() => {}
         Some(Table::Alarms) => put(buckets, ALARM, value, Bytes::new()),
         Some(Table::Leases) => {
             let lease = LeaseRow::decode(value)?;

@@ -177,23 +177,27 @@ fn fill(file: &SnapshotFile, import: &mut Import) -> Result<Vec<(u64, String)>, 
 }
 
 fn fill_auth(file: &SnapshotFile, import: &mut Import) -> Result<(), RestoreError> {
+    let enabled = file.row(buckets::AUTH, buckets::AUTH_ENABLED)?;
     let revision = file.row(buckets::AUTH, buckets::AUTH_REVISION)?;
-    let revision = revision.and_then(|row| row[..].try_into().ok());
-    let revision = revision.map(u64::from_be_bytes);
+    let is_unused = enabled.is_none() && revision.is_none();
+    let revision = match revision.as_deref().map(<[u8; 8]>::try_from) {
+        None => 0,
+        Some(Ok(word)) => u64::from_be_bytes(word),
+        Some(Err(error)) => Err(file.wrong(buckets::AUTH, error))?,
+    };
     file.rows(buckets::AUTH_USERS, |row| {
         let user = authpb::User::decode(row.value);
         let user = user.map_err(|error| file.wrong(buckets::AUTH_USERS, error))?;
-        Ok::<_, RestoreError>(import.user(user, revision.unwrap_or(0))?)
+        Ok::<_, RestoreError>(import.user(user, revision)?)
     })?;
     file.rows(buckets::AUTH_ROLES, |row| {
         let role = authpb::Role::decode(row.value);
         let role = role.map_err(|error| file.wrong(buckets::AUTH_ROLES, error))?;
         Ok::<_, RestoreError>(import.role(&role)?)
     })?;
-    let enabled = file.row(buckets::AUTH, buckets::AUTH_ENABLED)?;
-    let Some(revision) = revision else {
+    if is_unused {
         return Ok(());
-    };
+    }
     let enabled = enabled.is_some_and(|row| row[..] == [1]);
     import.auth(&AuthMeta {
         enabled,

@@ -1,17 +1,18 @@
 //! `Maintenance.Snapshot` and `Maintenance.Hash`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::Stream;
 use futures_util::stream::once;
+use futures_util::{FutureExt as _, Stream, StreamExt as _};
 use keelson_bolt::Builder;
 use keelson_core::state::Capture;
 use keelson_core::state::auth::{Access, Duty};
 use keelson_proto::etcdserverpb::{HashResponse, SnapshotResponse};
 use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::file::{self, FileError, Sink};
@@ -21,13 +22,22 @@ use crate::{Error, Store, version};
 const BLOB_BYTES: usize = 64 << 10;
 /// The messages that may wait for the client.
 const BLOBS_WAITING: usize = 4;
-/// The snapshots that a member sends at a time: each has a thread, and holds compactions back.
+/// The snapshots and hashes that a member makes at a time: each has a thread, and holds compactions back.
 pub(crate) const SNAPSHOTS_MAX: usize = 4;
 /// The longest wait for a client that reads nothing. Its snapshot then ends: it keeps compactions
 /// from deleting rows.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-type Messages = mpsc::Sender<Result<SnapshotResponse, Error>>;
+type Messages = mpsc::Sender<SnapshotResponse>;
+/// The outcome of all messages.
+type End = oneshot::Sender<Result<(), Error>>;
+
+fn failed(error: Error) -> oneshot::Receiver<Result<(), Error>> {
+    let (end, ended) = oneshot::channel();
+    // The other half is here.
+    let _ = end.send(Err(error));
+    ended
+}
 
 impl Store {
     /// The applied state as a database file of etcd, then its SHA-256. All is of one revision,
@@ -38,42 +48,62 @@ impl Store {
     pub fn snapshot(&self) -> impl Stream<Item = Result<SnapshotResponse, Error>> + Send + use<> {
         let store = self.clone();
         let begun = async move {
-            let (messages, stream) = mpsc::channel(BLOBS_WAITING);
-            if let Err(error) = store.begin_snapshot(messages.clone()).await {
-                // The channel is empty, and so has room.
-                let _ = messages.try_send(Err(error));
-            }
-            ReceiverStream::new(stream)
+            let (messages, blobs) = mpsc::channel(BLOBS_WAITING);
+            // Not in the queue: a failure must be seen behind a full one as well. A part of a file
+            // that ends like a whole one would be kept as a backup.
+            let (end, ended) = oneshot::channel();
+            let end = match store.begin_snapshot(messages, end).await {
+                Ok(()) => ended,
+                Err(error) => failed(error),
+            };
+            let end = end.map(|end| match end {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(Err(error)),
+                Err(_) => Some(Err(Error::Internal("the snapshot was cut off".to_owned()))),
+            });
+            let end = once(end).filter_map(std::future::ready);
+            ReceiverStream::new(blobs).map(Ok).chain(end)
         };
-        futures_util::StreamExt::flatten(once(begun))
+        once(begun).flatten()
     }
 
-    async fn begin_snapshot(&self, messages: Messages) -> Result<(), Error> {
-        self.authorize(Access::Duty(Duty::Backup))?;
-        let slots = std::sync::Arc::clone(&self.inner.snapshot_slots);
-        let slot = slots.try_acquire_owned();
-        let slot = slot.map_err(|_| Error::TooManyRequests)?;
+    async fn begin_snapshot(&self, messages: Messages, end: End) -> Result<(), Error> {
+        self.authorize_now(Access::Duty(Duty::Backup)).await?;
+        let slot = self.snapshot_slot()?;
         let capture = self.capture().await?;
         tracing::info!(revision = capture.revision(), "sending a snapshot");
         tokio::task::spawn_blocking(move || {
             let _slot = slot;
-            if let Err(error) = send(capture, &messages) {
+            let sent = send(capture, &messages).map_err(|error| {
                 tracing::warn!(%error, "a snapshot was not sent whole");
-                let _ = messages.try_send(Err(Error::Internal(error.to_string())));
-            }
+                Error::Internal(error.to_string())
+            });
+            // The client may have gone.
+            let _ = end.send(sent);
         });
         Ok(())
+    }
+
+    /// One of the reads of the whole state that a member does at a time.
+    fn snapshot_slot(&self) -> Result<OwnedSemaphorePermit, Error> {
+        let slots = Arc::clone(&self.inner.snapshot_slots);
+        let slot = slots.try_acquire_owned();
+        slot.map_err(|_| Error::TooManyRequests)
     }
 
     /// etcd's hash of the whole database. It differs between members of different releases; HashKV
     /// compares members.
     ///
     /// # Errors
-    /// Permission denied, `Stopped`.
+    /// Permission denied, `Stopped`, `TooManyRequests` as for [`Store::snapshot`].
     pub async fn hash(&self) -> Result<HashResponse, Error> {
-        self.authorize(Access::Duty(Duty::Monitor))?;
+        self.authorize_now(Access::Duty(Duty::Monitor)).await?;
+        let slot = self.snapshot_slot()?;
         let capture = self.capture().await?;
-        let hashing = tokio::task::spawn_blocking(move || file::hash(capture));
+        let hashing = tokio::task::spawn_blocking(move || {
+            let _slot = slot;
+            file::hash(capture)
+        });
         let hashed = hashing
             .await
             .map_err(|error| Error::Internal(error.to_string()))?;
@@ -133,7 +163,7 @@ impl BlobSender<'_> {
             blob,
             version: version::CLUSTER.to_owned(),
         };
-        let sent = self.messages.send_timeout(Ok(message), PATIENCE);
+        let sent = self.messages.send_timeout(message, PATIENCE);
         Handle::current()
             .block_on(sent)
             .map_err(|_| FileError::Left)

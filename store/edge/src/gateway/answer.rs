@@ -52,7 +52,10 @@ pub(super) fn messages<A: JsonAnswer>(body: Body) -> Streaming<A> {
 }
 
 async fn first<A: JsonAnswer>(body: Body) -> Result<A, Status> {
-    let first = messages(body).message().await?;
+    let mut messages = messages::<A>(body);
+    let first = messages.message().await?;
+    // The call ends with its status, by which it is counted.
+    messages.trailers().await?;
     first.ok_or_else(|| Status::internal("the call has no answer"))
 }
 

@@ -2,6 +2,7 @@
 
 use keelson_core::MemberId;
 use keelson_core::state::auth::{Access, Duty};
+use keelson_proto::etcdserverpb::alarm_request::AlarmAction;
 use keelson_proto::etcdserverpb::maintenance_server;
 use keelson_proto::etcdserverpb::*;
 use tokio_stream::StreamExt;
@@ -66,7 +67,13 @@ impl<B: Backend> maintenance_server::Maintenance for Maintenance<B> {
         request: Request<AlarmRequest>,
     ) -> Result<Response<AlarmResponse>, Status> {
         let backend = self.sessions.of(&request).await?;
-        Ok(Response::new(backend.alarm(request.into_inner()).await?))
+        let mut request = request.into_inner();
+        // As in etcd, no alarm is activated that is of no kind. Deactivating it has no effect, and
+        // needs the same right.
+        if request.action() == AlarmAction::Activate && request.alarm() == AlarmType::None {
+            request.set_action(AlarmAction::Deactivate);
+        }
+        Ok(Response::new(backend.alarm(request).await?))
     }
 
     async fn status(
@@ -111,7 +118,6 @@ impl<B: Backend> maintenance_server::Maintenance for Maintenance<B> {
         request: Request<SnapshotRequest>,
     ) -> Result<Response<Self::SnapshotStream>, Status> {
         let backend = self.sessions.of(&request).await?;
-        backend.authorize(Access::Duty(Duty::Backup))?;
         let parts = backend.snapshot().map(|part| part.map_err(Status::from));
         Ok(Response::new(Box::pin(parts)))
     }
