@@ -22,6 +22,14 @@ const PEERS: usize = 1;
 const PROXY: usize = 2;
 const GRPC_PROXY: usize = 3;
 
+type Authority = CertifiedIssuer<'static, KeyPair>;
+
+fn authority() -> Result<Authority> {
+    let mut params = CertificateParams::new(vec![])?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    Ok(CertifiedIssuer::self_signed(params, KeyPair::generate()?)?)
+}
+
 /// A root CA, a certificate of it for both sides, and all processes.
 struct Scene {
     dir: TempDir,
@@ -32,25 +40,35 @@ struct Scene {
 
 impl Scene {
     fn new(etcdctl: PathBuf) -> Result<Scene> {
-        let dir = tempfile::tempdir()?;
-        let mut params = CertificateParams::new(vec![])?;
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let root = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
+        let scene = Scene {
+            dir: tempfile::tempdir()?,
+            ports: ports::free(4)?,
+            etcdctl,
+            running: Vec::new(),
+        };
+        let root = authority()?;
+        scene.replace("ca.pem", &root.pem())?;
+        scene.issue(&root)?;
+        Ok(scene)
+    }
+
+    /// Puts a file in the place of another at once.
+    fn replace(&self, name: &str, text: &str) -> Result<()> {
+        let new = self.path("new");
+        fs::write(&new, text)?;
+        fs::rename(new, self.path(name)).context("rename")
+    }
+
+    /// Replaces the certificate of all programs, and its key.
+    fn issue(&self, root: &Authority) -> Result<()> {
         let key = KeyPair::generate()?;
         let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
         let mut params = CertificateParams::new(names)?;
         // No common name: grpc-proxy refuses one, as etcd's does.
         params.distinguished_name = DistinguishedName::new();
-        let certificate = params.signed_by(&key, &root)?;
-        fs::write(dir.path().join("ca.pem"), root.pem())?;
-        fs::write(dir.path().join("cert.pem"), certificate.pem())?;
-        fs::write(dir.path().join("key.pem"), key.serialize_pem())?;
-        Ok(Scene {
-            dir,
-            ports: ports::free(4)?,
-            etcdctl,
-            running: Vec::new(),
-        })
+        let certificate = params.signed_by(&key, root)?;
+        self.replace("key.pem", &key.serialize_pem())?;
+        self.replace("cert.pem", &certificate.pem())
     }
 
     fn path(&self, name: &str) -> String {
@@ -213,4 +231,53 @@ fn our_member_asks_etcdctl_for_a_certificate() -> Result<()> {
         ),
     )?;
     scene.works(CLIENTS)
+}
+
+/// All ports need certificates, and nothing is started again.
+#[test]
+fn our_member_and_our_proxy_take_a_new_authority() -> Result<()> {
+    let Some(etcdctl) = binary::or_skip("etcdctl")? else {
+        return Ok(());
+    };
+    let ours = binary::ours()?;
+    let mut scene = Scene::new(etcdctl)?;
+    scene.start(
+        &ours,
+        &format!(
+            "--name k --data-dir @member --listen-client-urls https://#0 \
+             --advertise-client-urls https://#0 --listen-peer-urls https://#1 \
+             --initial-advertise-peer-urls https://#1 --initial-cluster k=https://#1 \
+             {CLIENTS_TLS} {PEERS_TLS}"
+        ),
+    )?;
+    scene.start(
+        &ours,
+        &format!(
+            "--proxy on --data-dir @proxy --initial-cluster k=https://#1 \
+             --listen-client-urls https://#2 {CLIENTS_TLS} {PEERS_TLS}"
+        ),
+    )?;
+    let answers = |scene: &Scene| {
+        for which in [CLIENTS, PROXY] {
+            told(&scene.v3(which, &["put", "key", "value"])?, "OK\n")?;
+        }
+        Ok::<_, anyhow::Error>(())
+    };
+    scene.works(CLIENTS)?;
+    scene.works(PROXY)?;
+    let old = fs::read_to_string(scene.path("ca.pem"))?;
+    let new = authority()?;
+    scene.replace("ca.pem", &format!("{old}{}", new.pem()))?;
+    answers(&scene)?;
+    scene.issue(&new)?;
+    answers(&scene)?;
+    scene.replace("ca.pem", &new.pem())?;
+    answers(&scene)?;
+    scene.issue(&authority()?)?;
+    let stranger = scene.v3(CLIENTS, &["put", "key", "value"])?;
+    ensure!(
+        !stranger.status.success(),
+        "a certificate of another authority"
+    );
+    Ok(())
 }
