@@ -17,19 +17,18 @@ fn the_exit_code_is_that_of_the_worst_finding() {
     let mut member = Running::log_of(&mut member(&dir.path().join("d"), client, free_port()));
     member.wait_for("ready to serve client requests");
 
-    // A cluster of one has no spare, and nothing else is wrong.
+    // A cluster of one has no spare. On a loaded machine its disk may be slow as well.
     let found = doctor(client, &[]);
     assert_eq!(found.code, Some(1), "{found:?}");
     let lines: Vec<_> = found.stdout.lines().collect();
-    let [fault, remedy, verdict] = lines[..] else {
+    let [fault, remedy, .., verdict] = lines[..] else {
         panic!("{found:?}");
     };
     assert!(fault.starts_with("WARNING  cluster: one voter"), "{fault}");
     assert!(remedy.contains("-> add members"), "{remedy}");
-    assert_eq!(
-        verdict,
-        "warning: 1 to mend; 1 of 1 members answer, leader m1"
-    );
+    let (worst, members) = verdict.split_once(" to mend; ").unwrap();
+    assert!(worst.starts_with("warning: "), "{verdict}");
+    assert_eq!(members, "1 of 1 members answer, leader m1");
 
     let found = doctor(client, &["-w", "json"]);
     let report: serde_json::Value = serde_json::from_str(&found.stdout).unwrap();
