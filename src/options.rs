@@ -8,6 +8,7 @@ mod host;
 mod tests;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use keelson_store::Config;
 use keelson_store::config::{
@@ -21,9 +22,13 @@ pub(crate) use self::addresses::ClientListeners;
 pub(crate) use self::error::OptionsError;
 pub(crate) use self::host::{Bootstrap, ClusterList, HostOptions, ProxyTimes};
 use crate::flags::{self, Effect, Values, parse_cluster};
+use crate::host::BackupPlan;
 use crate::logging::LogOptions;
 use crate::options_jwt::jwt;
 use crate::options_tls::{self, SelfSigned, Upstream};
+
+/// The names of scheduled snapshots have seconds.
+const BACKUP_INTERVAL_MIN: Duration = Duration::from_secs(1);
 
 /// All that `src/` needs to start a member.
 #[derive(Debug)]
@@ -36,6 +41,8 @@ pub(crate) struct MemberOptions {
     pub(crate) self_signed: Option<SelfSigned>,
     /// `--listen-metrics-urls`.
     pub(crate) metrics_urls: Vec<Url>,
+    /// The scheduled snapshots.
+    pub(crate) backup: Option<BackupPlan>,
     /// Warnings to log once the log is open.
     pub(crate) warnings: Vec<String>,
 }
@@ -108,6 +115,7 @@ impl MemberOptions {
         }));
         Ok(MemberOptions {
             config,
+            backup: backup(values)?,
             listeners: ClientListeners::from_values(values, &urls.listen_client, &mut warnings)?,
             self_signed,
             metrics_urls: metrics_urls(values)?,
@@ -124,6 +132,23 @@ fn metrics_urls(values: &Values) -> Result<Vec<Url>, OptionsError> {
     };
     check_bindable(&urls)?;
     Ok(urls)
+}
+
+/// The scheduled snapshots, if there are to be any.
+fn backup(values: &Values) -> Result<Option<BackupPlan>, OptionsError> {
+    let (interval, keep) = (
+        values.duration("backup-interval"),
+        values.size("backup-keep"),
+    );
+    if interval < BACKUP_INTERVAL_MIN || keep == 0 {
+        return Err(OptionsError::Backup);
+    }
+    let dir = values.text("backup-dir");
+    Ok((!dir.is_empty()).then(|| BackupPlan {
+        dir: PathBuf::from(dir),
+        interval,
+        keep,
+    }))
 }
 
 /// Whether the host may turn out to be a proxy, which advertises nothing.

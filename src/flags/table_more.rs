@@ -63,6 +63,12 @@ group! { FEATURES, "Features",
         "Duration of time between two downgrade status checks.";
     "snapshot-catchup-entries", Count, "5000", Works =>
         "Number of entries kept for a slow follower after the log is compacted.";
+    "backup-dir", Text, "", Works =>
+        "Directory in which this member saves snapshots at an interval; empty for none.";
+    "backup-interval", Duration, "1h", Works =>
+        "Time between two snapshots of --backup-dir, 1s or more.";
+    "backup-keep", Count, "24", Works =>
+        "Number of snapshots that --backup-dir keeps; older ones are removed.";
 }
 
 group! { EXPERIMENTAL, "Experimental names of etcd 2 to 3.5",

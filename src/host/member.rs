@@ -7,7 +7,8 @@ use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use super::{
-    EndReason, StartError, founder, listen_for_clients, listen_for_metrics, promotion, shut_down,
+    EndReason, StartError, backup, founder, listen_for_clients, listen_for_metrics, promotion,
+    shut_down,
 };
 use crate::options::MemberOptions;
 use crate::signals::Signals;
@@ -23,6 +24,7 @@ pub(super) async fn run(
         listeners,
         metrics_urls,
         self_signed,
+        backup,
         warnings,
     } = options;
     greet(&config, &listeners.urls, &warnings);
@@ -45,6 +47,7 @@ pub(super) async fn run(
     tokio::spawn(crate::certificates::care(generated));
     let promotion = promotion::vote_when_in_sync(store.clone(), config.data_dir.clone());
     let promotion = tokio::spawn(promotion);
+    let backups = backup.map(|plan| tokio::spawn(backup::run(store.clone(), plan)));
     let (stopping, stop_seen) = watch::channel(false);
     let metrics = serve_metrics(store.clone(), metrics, stop_seen.clone());
     let metrics = tokio::spawn(metrics);
@@ -62,6 +65,9 @@ pub(super) async fn run(
     // only then the member itself stops.
     let closing = async {
         promotion.abort();
+        if let Some(backups) = backups {
+            backups.abort();
+        }
         store.transfer_leadership().await;
         stopping.send_replace(true);
         if !served {

@@ -1,5 +1,6 @@
 //! A host from start to end: decide its role, run it, and stop at a signal.
 
+mod backup;
 mod bring_up;
 pub(crate) mod data_dir;
 mod founder;
@@ -7,6 +8,7 @@ mod member;
 mod promotion;
 mod proxy;
 
+pub(crate) use self::backup::BackupPlan;
 use std::process::ExitCode;
 use std::time::Duration;
 

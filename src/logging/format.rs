@@ -99,7 +99,7 @@ fn caller(metadata: &Metadata<'_>) -> String {
 }
 
 /// `2026-11-22T23:19:43.804438Z`.
-fn now() -> String {
+pub(crate) fn now() -> String {
     let mut text = String::new();
     let _ = SystemTime.format_time(&mut Writer::new(&mut text));
     text

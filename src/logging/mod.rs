@@ -4,6 +4,7 @@ mod fields;
 mod format;
 mod outputs;
 
+pub(crate) use self::format::now as timestamp;
 use std::io::IsTerminal;
 use std::sync::OnceLock;
 

@@ -42,6 +42,9 @@ pub(crate) enum OptionsError {
     /// etcd's texts.
     #[error("{0}")]
     TlsParameters(ParametersError),
+    /// `--backup-interval` or `--backup-keep` is too small.
+    #[error("--backup-interval is 1s or more, and --backup-keep 1 or more")]
+    Backup,
     /// `--initial-cluster` cannot be parsed.
     #[error(
         "error setting up initial cluster: {0}; write --initial-cluster as \
