@@ -7,7 +7,7 @@ use keelson_store::version;
 use super::{Effect, Flag, GROUPS, Kind, find};
 
 /// The commands of `main`, each with a summary.
-const COMMANDS: [(&str, &str); 10] = [
+const COMMANDS: [(&str, &str); 11] = [
     (
         "playground",
         "Start a cluster on this machine to try things out.",
@@ -22,6 +22,10 @@ const COMMANDS: [(&str, &str); 10] = [
     ),
     ("promote", "Make a proxy's host a member of its cluster."),
     ("replace", "Replace a member whose disk is gone."),
+    (
+        "import",
+        "Make a data directory from that of a stopped etcd.",
+    ),
     ("util", "Show, hash and restore snapshots (util snapshot)."),
     (
         "gateway",

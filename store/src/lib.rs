@@ -32,6 +32,7 @@ mod compaction;
 pub mod config;
 mod disk;
 mod engine;
+pub mod import;
 mod jwt;
 mod lease;
 pub mod listen;

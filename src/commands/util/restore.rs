@@ -3,11 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Parser;
-use keelson_store::Config;
-use keelson_store::config::{StorageEngine, Url};
 use keelson_store::snapshot::{self, InputError, RestoreError, RestoreOptions, SnapshotFile};
 
-use crate::flags::parse_cluster;
+use crate::commands::new_member::{NewMember, NewMemberError};
 
 /// What a restoration adds to the revision unless it is told otherwise: more than a cluster writes
 /// between two backups, and what etcd's documentation recommends.
@@ -26,45 +24,22 @@ const BUMP_MAX: u64 = 1 << 60;
 pub(super) struct RestoreArguments {
     /// The snapshot.
     file: PathBuf,
-    /// The new data directory; NAME.etcd if it is not given.
-    #[arg(long)]
-    data_dir: Option<PathBuf>,
-    /// The directory of the log, if it is another.
-    #[arg(long)]
-    wal_dir: Option<PathBuf>,
-    /// The name of this member.
-    #[arg(long, default_value = "default")]
-    name: String,
-    /// The members of the new cluster, NAME=PEER-URL,...
-    #[arg(long, default_value = "default=http://localhost:2380")]
-    initial_cluster: String,
-    /// The token of the new cluster.
-    #[arg(long, default_value = "etcd-cluster")]
-    initial_cluster_token: String,
-    /// The peer URLs of this member.
-    #[arg(long, value_delimiter = ',', default_value = "http://localhost:2380")]
-    initial_advertise_peer_urls: Vec<String>,
+    #[command(flatten)]
+    member: NewMember,
     /// Accept a snapshot whose checksum is missing or wrong, such as a copy of member/snap/db.
     #[arg(long)]
     skip_hash_check: bool,
     /// Added to the revision; 0 for nothing.
-    #[arg(long, default_value_t = BUMP_DEFAULT, value_parser = clap::value_parser!(u64).range(..=BUMP_MAX))]
+    #[arg(long, default_value_t = BUMP_DEFAULT,
+        value_parser = clap::value_parser!(u64).range(..=BUMP_MAX))]
     bump_revision: u64,
     /// Whether everything up to the raised revision counts as compacted.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
         default_value = "true", action = clap::ArgAction::Set)]
     mark_compacted: bool,
-    /// The engine of the new member, as of --storage-engine.
-    #[arg(long, value_parser = engine, default_value = StorageEngine::DEFAULT.name())]
-    storage_engine: StorageEngine,
     /// Ignored: etcd's option for its memory map.
     #[arg(long, hide = true)]
     initial_memory_map_size: Option<u64>,
-}
-
-fn engine(name: &str) -> Result<StorageEngine, String> {
-    let found = StorageEngine::from_name(name);
-    found.ok_or_else(|| format!("choose one of {}", StorageEngine::COMPILED.join(", ")))
 }
 
 /// Why no data directory was made.
@@ -74,17 +49,14 @@ pub(super) enum RestoreCommandError {
     Input(#[from] InputError),
     #[error(transparent)]
     Restore(#[from] RestoreError),
-    /// etcd's text.
-    #[error("error setting up initial cluster: {0}")]
-    Cluster(String),
-    #[error("--initial-advertise-peer-urls: {0}")]
-    Url(String),
+    #[error(transparent)]
+    Member(#[from] NewMemberError),
 }
 
 impl RestoreArguments {
     /// Restores, and returns what is to be printed.
     pub(super) fn run(self) -> Result<String, RestoreCommandError> {
-        let config = self.config()?;
+        let config = self.member.config()?;
         let file = SnapshotFile::open(&self.file)?;
         if !self.skip_hash_check {
             file.check_sum()?;
@@ -115,26 +87,5 @@ impl RestoreArguments {
             text += &format!("The snapshot's member {id:x} ({name}) is not in the new cluster.\n");
         }
         Ok(text)
-    }
-
-    fn config(&self) -> Result<Config, RestoreCommandError> {
-        let data_dir = self.data_dir.clone();
-        let data_dir = data_dir.unwrap_or_else(|| PathBuf::from(format!("{}.etcd", self.name)));
-        let cluster = parse_cluster(&self.initial_cluster);
-        let urls = self.initial_advertise_peer_urls.iter();
-        let urls: Result<Vec<_>, _> = urls.map(|url| Url::parse(url)).collect();
-        let urls = urls.map_err(|error| RestoreCommandError::Url(error.to_string()))?;
-        let single = Config::single(&self.name, data_dir);
-        Ok(Config {
-            wal_dir: self.wal_dir.clone(),
-            initial_cluster: cluster
-                .map_err(|error| RestoreCommandError::Cluster(error.to_string()))?,
-            initial_cluster_token: self.initial_cluster_token.clone(),
-            initial_advertise_peer_urls: urls,
-            storage_engine: self.storage_engine,
-            // The snapshot may be larger than the default quota, which bounds the engine's map.
-            quota_bytes: u64::MAX,
-            ..single
-        })
     }
 }

@@ -32,11 +32,11 @@ pub(super) const META: &str = "meta";
 pub(super) const AUTH_ENABLED: &[u8] = b"authEnabled";
 pub(super) const AUTH_REVISION: &[u8] = b"authRevision";
 pub(super) const CLUSTER_VERSION: &[u8] = b"clusterVersion";
-pub(super) const CONSISTENT_INDEX: &[u8] = b"consistent_index";
+pub(crate) const CONSISTENT_INDEX: &[u8] = b"consistent_index";
 pub(super) const CONF_STATE: &[u8] = b"confState";
 pub(super) const FINISHED_COMPACT: &[u8] = b"finishedCompactRev";
 pub(super) const SCHEDULED_COMPACT: &[u8] = b"scheduledCompactRev";
-pub(super) const TERM: &[u8] = b"term";
+pub(crate) const TERM: &[u8] = b"term";
 
 /// The rows of a bucket, by key.
 pub(super) type Bucket = BTreeMap<Bytes, Bytes>;

@@ -105,7 +105,7 @@ fn decoded(file: &SnapshotFile, row: &keelson_bolt::Row) -> Result<(RowKey, KeyV
 }
 
 /// The compaction of a file; -1 for none.
-pub(super) fn compacted(file: &SnapshotFile) -> Result<i64, InputError> {
+pub(crate) fn compacted(file: &SnapshotFile) -> Result<i64, InputError> {
     let mut newest = -1;
     for key in [buckets::SCHEDULED_COMPACT, buckets::FINISHED_COMPACT] {
         let row = file.row(buckets::META, key)?;

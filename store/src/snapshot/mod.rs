@@ -1,12 +1,13 @@
 //! Snapshots for operators: a capture of the state as a file that etcd's tools restore, and the way
 //! back into a data directory.
 
-mod buckets;
+pub(crate) mod buckets;
 mod capture;
+pub(crate) mod directory;
 mod file;
-mod hash_kv;
+pub(crate) mod hash_kv;
 mod input;
-mod restore;
+pub(crate) mod restore;
 mod status;
 mod stream;
 

@@ -1,28 +1,23 @@
 //! Makes a data directory from a snapshot: ours, or an etcd's.
-//!
-//! The state comes first and the log last: an interrupted restoration leaves a directory that no
-//! member starts from.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use keelson_core::state::{Import, ImportEnd, StateError};
-use keelson_core::{HardState, Index, LastIncluded, MemberId, Term};
+use keelson_core::LastIncluded;
+use keelson_core::state::{Genesis, Import, ImportEnd, StateError};
 use keelson_proto::authpb;
 use keelson_proto::etcdserverpb::AlarmMember;
 use keelson_proto::internal::{AuthMeta, LeaseRow};
 use prost::Message;
 
 use super::buckets::{self, StoredMember};
+use super::directory::NewDirectory;
 use super::hash_kv::compacted;
 use super::input::{InputError, SnapshotFile};
 use crate::Config;
-use crate::disk::{Disk, RealDisk};
-use crate::engine::generation::{GenerationError, Generations};
-use crate::member::bootstrap::Bootstrap;
-use crate::member::recover::{EngineOptions, Layout};
+use crate::engine::generation::GenerationError;
 use crate::open_error::OpenError;
-use crate::wal::{Identity, Wal, WalConfig, WalError};
+use crate::wal::{Identity, WalError};
 
 /// What a restoration changes of the snapshot.
 #[derive(Clone, Copy, Debug)]
@@ -83,30 +78,23 @@ pub fn restore(
     config: &Config,
     options: RestoreOptions,
 ) -> Result<Restored, RestoreError> {
-    let layout = Layout::of(config);
-    refuse_used(config, &layout)?;
-    let bootstrap = Bootstrap::founding(config)?;
-    crate::member::recover::make_private(config)?;
-    let mut end = genesis(file, &bootstrap, options)?;
-    let mut generations = Generations::open(Arc::new(RealDisk), &layout.snap)?;
-    let fresh = generations.begin()?;
-    let engine = EngineOptions::of(config);
-    let engine = crate::engine::open(engine.kind, &fresh.dir, engine.map_bytes)?;
-    let index = end.genesis.mark.index;
-    let mut import = Import::new(Arc::clone(&engine), index, options.bump_revision);
+    let directory = NewDirectory::begin(config)?;
+    let mut end = place(file, directory.genesis.clone(), options)?;
+    let mark = LastIncluded::from(&end.genesis.mark);
+    let engine = Arc::clone(&directory.engine);
+    let mut import = Import::new(engine, mark.index.0, options.bump_revision);
     let dropped = fill(file, &mut import)?;
+    fill_tree(file, &mut import)?;
     let newest = import.newest().max(compacted(file)?);
     let bump = i64::try_from(options.bump_revision).unwrap_or(i64::MAX);
     end.revision = newest.saturating_add(bump);
     if options.mark_compacted {
         end.compacted = end.revision;
     }
-    let (mark, revision) = (LastIncluded::from(&end.genesis.mark), end.revision);
+    let revision = end.revision;
     import.finish(end)?;
-    drop(engine);
-    generations.switch(&fresh, mark)?;
-    write_log(&layout, bootstrap.identity, mark)?;
-    let Identity { cluster, member } = bootstrap.identity;
+    let Identity { cluster, member } = directory.identity;
+    directory.finish(mark)?;
     Ok(Restored {
         identity: (cluster.0, member.0),
         revision,
@@ -114,38 +102,17 @@ pub fn restore(
     })
 }
 
-/// Refuses directories that hold anything.
-fn refuse_used(config: &Config, layout: &Layout) -> Result<(), RestoreError> {
-    for dir in [&config.data_dir, &layout.wal] {
-        let is_empty = match RealDisk.exists(dir) {
-            Ok(false) => true,
-            Ok(true) => RealDisk.list(dir).is_ok_and(|names| names.is_empty()),
-            Err(_) => false,
-        };
-        if !is_empty {
-            return Err(RestoreError::NotEmpty(dir.clone()));
-        }
-    }
-    Ok(())
-}
-
 /// The members of the new cluster, at the snapshot's place in the log. The place does not go back:
 /// indexes and terms are in headers and in v2 answers.
-fn genesis(
+fn place(
     file: &SnapshotFile,
-    bootstrap: &Bootstrap,
+    mut genesis: Genesis,
     options: RestoreOptions,
 ) -> Result<ImportEnd, RestoreError> {
-    let word = |key: &[u8]| -> Result<u64, InputError> {
-        let row = file.row(buckets::META, key)?;
-        let bytes = row.and_then(|row| row[..].try_into().ok());
-        Ok(bytes.map_or(0, u64::from_be_bytes))
-    };
-    let mut genesis = bootstrap.genesis.clone().unwrap_or_default();
-    let index = word(buckets::CONSISTENT_INDEX)?.saturating_add(options.bump_revision);
-    // A place far below the largest number: the file may state any.
+    let index = word(file, buckets::CONSISTENT_INDEX)?.saturating_add(options.bump_revision);
+    // Far below the largest number: the file may state any.
     genesis.mark.index = index.clamp(1, u64::MAX / 4);
-    genesis.mark.term = word(buckets::TERM)?.clamp(1, u64::MAX / 4);
+    genesis.mark.term = word(file, buckets::TERM)?.clamp(1, u64::MAX / 4);
     Ok(ImportEnd {
         genesis,
         revision: 1,
@@ -153,8 +120,18 @@ fn genesis(
     })
 }
 
-/// Imports the buckets. Returns the members that are left out.
-fn fill(file: &SnapshotFile, import: &mut Import) -> Result<Vec<(u64, String)>, RestoreError> {
+/// A number of the bucket `meta`; 0 if there is none.
+pub(crate) fn word(file: &SnapshotFile, key: &[u8]) -> Result<u64, InputError> {
+    let row = file.row(buckets::META, key)?;
+    let bytes = row.and_then(|row| row[..].try_into().ok());
+    Ok(bytes.map_or(0, u64::from_be_bytes))
+}
+
+/// Imports etcd's buckets. Returns the members that are left out.
+pub(crate) fn fill(
+    file: &SnapshotFile,
+    import: &mut Import,
+) -> Result<Vec<(u64, String)>, RestoreError> {
     file.rows(buckets::KEY, |row| {
         Ok::<_, RestoreError>(import.pair(row.key, row.value)?)
     })?;
@@ -168,12 +145,16 @@ fn fill(file: &SnapshotFile, import: &mut Import) -> Result<Vec<(u64, String)>, 
         let alarm = alarm.map_err(|error| file.wrong(buckets::ALARM, error))?;
         Ok::<_, RestoreError>(import.alarm(&alarm)?)
     })?;
+    fill_auth(file, import)?;
+    members(file)
+}
+
+/// Imports the bucket of the v2 tree.
+fn fill_tree(file: &SnapshotFile, import: &mut Import) -> Result<(), RestoreError> {
     file.rows(buckets::TREE, |row| match row.key.len() {
         9.. => Ok::<_, RestoreError>(import.tree(row.key.slice(8..), row.value)?),
         _ => Err(file.wrong(buckets::TREE, "a key without a number").into()),
-    })?;
-    fill_auth(file, import)?;
-    members(file)
+    })
 }
 
 fn fill_auth(file: &SnapshotFile, import: &mut Import) -> Result<(), RestoreError> {
@@ -218,19 +199,4 @@ fn members(file: &SnapshotFile) -> Result<Vec<(u64, String)>, RestoreError> {
         Ok::<_, RestoreError>(())
     })?;
     Ok(members)
-}
-
-/// A log without entries, which begins at the state's place.
-fn write_log(layout: &Layout, identity: Identity, mark: LastIncluded) -> Result<(), RestoreError> {
-    let config = WalConfig::default();
-    let created = Wal::create_or_open(Arc::new(RealDisk), &layout.wal, identity, config);
-    let (mut wal, _) = created?;
-    let hard_state = HardState {
-        term: Term(mark.term.0),
-        vote: MemberId::NONE,
-        commit: Index(mark.index.0),
-    };
-    wal.append(Some(hard_state), &[], Some(mark))?;
-    wal.sync()?;
-    Ok(())
 }

@@ -10,6 +10,7 @@ mod differential_v2;
 mod etcdctl;
 mod etcdctl_v2;
 mod hostile_v2;
+mod imports;
 mod python_etcd;
 mod python_v3;
 mod rust_client;

