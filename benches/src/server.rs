@@ -5,6 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
+use keelson_tests::proc::cluster::{self, Cluster};
 
 use crate::guard::{self, Change, Verdict};
 
@@ -128,6 +129,20 @@ impl Server {
             binary: binary.to_path_buf(),
             flags,
         })
+    }
+
+    /// Starts members of it; their data is where the command line has it.
+    ///
+    /// # Errors
+    /// One does not serve; the text holds the ends of the logs.
+    pub async fn start(&self, servers: &Servers, members: usize) -> Result<Cluster> {
+        let plan = cluster::Plan {
+            binary: self.binary.clone(),
+            members,
+            extra: self.flags.clone(),
+            parent: servers.data_dir.clone(),
+        };
+        Cluster::start(&plan).await
     }
 
     /// Whether it is an etcd, whose proxy forwards the v2 API only.

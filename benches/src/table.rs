@@ -57,6 +57,15 @@ pub fn megabytes(bytes: u64) -> f64 {
     bytes as f64 / 1e6
 }
 
+/// Prints a report, and writes it into the directory, if there is one.
+///
+/// # Errors
+/// It cannot be written.
+pub fn publish(out: Option<&Path>, name: &str, text: String) -> Result<()> {
+    print!("{text}");
+    out.map_or(Ok(()), |out| write(out, &[(name, text)]))
+}
+
 /// Writes files into a directory, which is made if it is not there.
 ///
 /// # Errors

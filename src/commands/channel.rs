@@ -71,7 +71,7 @@ pub(crate) fn lazy(url: &str, tls: &ClientTls, answer_max: Duration) -> Result<C
 ///
 /// # Errors
 /// There is no such answer within `answer_max`.
-pub(super) async fn get(
+pub(crate) async fn get(
     url: &str,
     tls: &ClientTls,
     answer_max: Duration,

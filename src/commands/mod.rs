@@ -2,6 +2,7 @@
 //! the promotion of a proxy's host to a member, the replacement of a member, a diagnosis, and
 //! work on files.
 
+mod access;
 pub(crate) mod channel;
 pub(crate) mod discovery;
 pub(crate) mod doctor;

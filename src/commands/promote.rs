@@ -4,17 +4,20 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use keelson_proto::etcdserverpb::cluster_client::ClusterClient;
 use keelson_proto::etcdserverpb::{Member, MemberAddRequest, MemberListRequest};
-use keelson_proxy::ClientTls;
 use tokio::runtime::Builder;
 use tonic::Status;
-use tonic::transport::{Channel, Endpoint};
 
+use super::access::{AccessArguments, AccessError, MemberAccess, MemberChannel, remedy};
 use crate::host::data_dir::{self, DirectoryError, DirectoryRole};
 use crate::signals::Stop;
+
+/// A change of members is answered in this time, with a refusal at the latest.
+const ANSWER_MAX: Duration = Duration::from_secs(15);
 
 /// Add a proxy's host to its cluster as a member. Stop the proxy first.
 #[derive(Debug, Parser)]
@@ -29,12 +32,18 @@ struct PromoteArguments {
     /// Comma separated list of the peer URLs at which members reach it.
     #[arg(long, value_delimiter = ',', required = true)]
     initial_advertise_peer_urls: Vec<String>,
+    #[command(flatten)]
+    access: AccessArguments,
 }
 
 #[derive(Debug, thiserror::Error)]
 enum PromoteCommandError {
     #[error("{0}")]
     DataDir(#[from] DirectoryError),
+    #[error("{0}")]
+    Access(#[from] AccessError),
+    #[error("the cluster refuses to add a member: {0}; {1}")]
+    User(String, &'static str),
     #[error("{0} is not a proxy's data directory: there is no {0}/proxy")]
     NotAProxy(PathBuf),
     #[error(
@@ -74,16 +83,16 @@ impl PromoteArguments {
         let peer_urls = data_dir::peer_urls_of_proxy(&self.data_dir)?;
         let peer_urls =
             peer_urls.ok_or_else(|| PromoteCommandError::NotAProxy(self.data_dir.clone()))?;
-        let client_urls = keelson_proxy::fetch_client_urls(peer_urls, ClientTls::default()).await;
+        let access = self.access.access()?;
+        let client_urls = keelson_proxy::fetch_client_urls(peer_urls, access.tls().clone()).await;
         let client_urls = client_urls.ok_or(PromoteCommandError::NoMemberAnswers)?;
-        let channel = first_of(&client_urls).await?;
+        let channel = first_of(&client_urls, &access).await?;
         let request = MemberAddRequest {
             peer_ur_ls: self.initial_advertise_peer_urls.clone(),
             is_learner: true,
         };
         let mut client = ClusterClient::new(channel);
-        let refused = |status: Status| PromoteCommandError::Refused(status.message().to_owned());
-        let (new, members) = match self.added_before(&mut client).await {
+        let (new, members) = match self.added_before(&mut client).await? {
             Some(added) => added,
             None => {
                 let added = client.member_add(request).await.map_err(refused)?;
@@ -102,15 +111,21 @@ impl PromoteArguments {
 
     /// Finds the learner of an attempt that was cut short: the member is in the list and has never
     /// started. The list is not linearizable, since the quorum may need the new member.
+    ///
+    /// # Errors
+    /// The cluster refuses the user.
     async fn added_before(
         &self,
-        client: &mut ClusterClient<Channel>,
-    ) -> Option<(u64, Vec<Member>)> {
+        client: &mut ClusterClient<MemberChannel>,
+    ) -> Result<Option<(u64, Vec<Member>)>, PromoteCommandError> {
         let request = MemberListRequest {
             linearizable: false,
         };
-        let listed = client.member_list(request).await.ok()?;
-        let members = listed.into_inner().members;
+        let members = match client.member_list(request).await {
+            Ok(listed) => listed.into_inner().members,
+            Err(status) if remedy(&status).is_some() => return Err(refused(status)),
+            Err(_) => return Ok(None),
+        };
         let mut wanted = self.initial_advertise_peer_urls.clone();
         wanted.sort_unstable();
         let is_it = |member: &&Member| {
@@ -118,18 +133,28 @@ impl PromoteArguments {
             urls.sort_unstable();
             member.name.is_empty() && urls == wanted
         };
-        let id = members.iter().find(is_it)?.id;
-        Some((id, members))
+        let id = members.iter().find(is_it).map(|found| found.id);
+        Ok(id.map(|id| (id, members)))
     }
 }
 
-async fn first_of(client_urls: &[String]) -> Result<Channel, PromoteCommandError> {
+fn refused(status: Status) -> PromoteCommandError {
+    let text = status.message().to_owned();
+    match remedy(&status) {
+        Some(remedy) => PromoteCommandError::User(text, remedy),
+        None => PromoteCommandError::Refused(text),
+    }
+}
+
+async fn first_of(
+    client_urls: &[String],
+    access: &MemberAccess,
+) -> Result<MemberChannel, PromoteCommandError> {
     for url in client_urls {
-        let Ok(endpoint) = Endpoint::from_shared(url.clone()) else {
-            continue;
-        };
-        if let Ok(channel) = endpoint.connect().await {
-            return Ok(channel);
+        match access.connect(url, ANSWER_MAX).await {
+            Ok(channel) => return Ok(channel),
+            Err(status) if remedy(&status).is_some() => return Err(refused(status)),
+            Err(_) => {}
         }
     }
     Err(PromoteCommandError::Unreachable(client_urls.join(", ")))

@@ -9,10 +9,11 @@ use std::time::Duration;
 use keelson_proto::etcdserverpb::StatusRequest;
 use keelson_proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use keelson_proxy::ClientTls;
+use keelson_store::StateError;
 use tokio::process::Child;
 use tokio::task::JoinSet;
-use tonic::Request;
 use tonic::transport::Channel;
+use tonic::{Request, Status};
 
 use super::child;
 use super::plan::HostPlan;
@@ -45,8 +46,9 @@ pub(super) struct StatusAnswer {
     pub(super) leader: u64,
     pub(super) is_learner: bool,
     pub(super) term: u64,
-    pub(super) revision: i64,
-    pub(super) db_bytes: i64,
+    /// The revision, and the bytes of the database; `None` where auth keeps them from a caller
+    /// without a user.
+    pub(super) size: Option<(i64, i64)>,
 }
 
 impl StatusAnswer {
@@ -181,7 +183,8 @@ pub(super) async fn observe_all(hosts: &mut [Host]) {
     let token = token(hosts).await;
     for (number, host) in hosts.iter().enumerate().filter(|(_, host)| !host.is_down()) {
         let (client, token, secure) = (host.client.clone(), token.clone(), host.secure.clone());
-        asked.spawn(async move { (number, ask(client, token, secure).await) });
+        let url = host.plan.client_url.clone();
+        asked.spawn(async move { (number, ask(client, &url, token, secure).await) });
     }
     while let Some(answered) = asked.join_next().await {
         if let Ok((number, answer)) = answered {
@@ -202,6 +205,7 @@ async fn token(hosts: &[Host]) -> Option<String> {
 
 async fn ask(
     mut client: MaintenanceClient<Channel>,
+    url: &str,
     token: Option<String>,
     secure: Option<Arc<Secure>>,
 ) -> Option<StatusAnswer> {
@@ -216,6 +220,7 @@ async fn ask(
             secure.refused(&status);
             return None;
         }
+        (Err(refused), None) if needs_user(&refused) => return variables(url).await,
         (Err(_), None) => return None,
     };
     let header = status.header.unwrap_or_default();
@@ -224,7 +229,64 @@ async fn ask(
         leader: status.leader,
         is_learner: status.is_learner,
         term: status.raft_term,
-        revision: header.revision,
-        db_bytes: status.db_size,
+        size: Some((header.revision, status.db_size)),
     })
+}
+
+/// Whether the user of the playground has enabled auth: a member that refuses so is alive.
+fn needs_user(refused: &Status) -> bool {
+    let is = |error: StateError| refused.message() == error.to_string();
+    is(StateError::UserEmpty) || is(StateError::PermissionDenied)
+}
+
+/// What `/debug/vars`, which needs no user, has of a member's status.
+async fn variables(url: &str) -> Option<StatusAnswer> {
+    let url = format!("{url}/debug/vars");
+    let answer = channel::get(&url, &ClientTls::default(), ANSWER_MAX).await;
+    raft_status(&answer.ok()?.1)
+}
+
+fn raft_status(answer: &[u8]) -> Option<StatusAnswer> {
+    #[derive(serde::Deserialize)]
+    struct Variables {
+        #[serde(rename = "raft.status")]
+        raft: Raft,
+    }
+    #[derive(serde::Deserialize)]
+    struct Raft {
+        id: String,
+        lead: String,
+        term: u64,
+    }
+    let variables: Variables = serde_json::from_slice(answer).ok()?;
+    let number = |text: &str| u64::from_str_radix(text, 16).ok();
+    Some(StatusAnswer {
+        id: number(&variables.raft.id)?,
+        leader: number(&variables.raft.lead)?,
+        is_learner: false,
+        term: variables.raft.term,
+        size: None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Once its user had enabled auth, "no answer" was shown for each member, and the playground
+    /// did not start again.
+    #[test]
+    fn a_member_that_needs_a_user_is_alive() {
+        for error in [StateError::UserEmpty, StateError::PermissionDenied] {
+            assert!(needs_user(&Status::invalid_argument(error.to_string())));
+        }
+        assert!(!needs_user(&Status::unavailable("connection refused")));
+        let answer = "{\n\"cmdline\": [],\n\
+                      \"raft.status\": {\"id\":\"a1\",\"term\":7,\"commit\":9,\"lead\":\"b2\",\
+                      \"raftState\":\"StateFollower\",\"applied\":9}\n}\n";
+        let status = raft_status(answer.as_bytes()).expect("all that is needed");
+        assert_eq!((status.id, status.leader, status.term), (0xa1, 0xb2, 7));
+        assert_eq!((status.role(), status.size), ("follower", None));
+        assert_eq!(raft_status(b"{}"), None);
+    }
 }

@@ -277,13 +277,15 @@ fn member_named<'a>(answer: &StatusAnswer, hosts: &'a [Host]) -> &'a str {
 }
 
 fn columns(answer: &StatusAnswer) -> String {
+    let size = match answer.size {
+        Some((revision, db_bytes)) => format!("rev {revision:<8} {}", bytes(db_bytes)),
+        None => "needs a user".to_owned(),
+    };
     format!(
-        "{:<16x} {:<9} term {:<3} rev {:<8} {}",
+        "{:<16x} {:<9} term {:<3} {size}",
         answer.id,
         answer.role(),
         answer.term,
-        answer.revision,
-        bytes(answer.db_bytes),
     )
 }
 
@@ -343,8 +345,7 @@ mod tests {
             leader,
             is_learner,
             term: 2,
-            revision: 1,
-            db_bytes: 20_480,
+            size: Some((1, 20_480)),
         };
         assert_eq!(answer(1, 1, false).role(), "leader");
         assert_eq!(answer(2, 1, false).role(), "follower");

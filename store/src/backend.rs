@@ -13,9 +13,11 @@ use keelson_port::metrics::Exposition;
 use keelson_proto::etcdserverpb::*;
 use keelson_proto::internal::AuthChange;
 
-use crate::edge::{Backend, JwtKeys, LateAnswer, NoAnswer, RaftStatus, Versions};
+use crate::edge::{
+    Backend, JwtKeys, LateAnswer, NoAnswer, RaftStatus, SeenTokens, TokenSignature, Versions,
+};
 use crate::submit::AtTimeout;
-use crate::{Error, Store, version};
+use crate::{Error, Store, peer, version};
 
 impl Backend for Store {
     async fn range(&self, request: RangeRequest) -> Result<RangeResponse, Error> {
@@ -144,6 +146,19 @@ impl Backend for Store {
     fn jwt(&self) -> Option<(Arc<JwtKeys>, Duration)> {
         let tokens = self.config().jwt.as_ref()?;
         Some((tokens.keys(), tokens.ttl()))
+    }
+
+    fn seen_tokens(&self) -> Arc<SeenTokens> {
+        Arc::clone(&self.inner.seen_tokens)
+    }
+
+    async fn token_used_elsewhere(&self, token: TokenSignature) -> Option<Duration> {
+        let (peers, tls) = (self.inner.shared.peers(), self.inner.links.tls());
+        let queries = peers
+            .iter()
+            .map(|peer| peer::request_token_use(&peer.urls, tls, &token));
+        let used = futures_util::future::join_all(queries).await;
+        used.into_iter().flatten().max()
     }
 
     fn bcrypt_cost(&self) -> u32 {

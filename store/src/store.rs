@@ -14,15 +14,14 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::config::peer_tls::PeerTls;
-use crate::edge::CallMetrics;
 use crate::edge::v2::{LogLevel, V2};
+use crate::edge::{CallMetrics, SeenTokens};
 use crate::lease::{self, LessorInbox};
 use crate::long_range::LongRanges;
 use crate::member::fatal::{Fatal, FatalHandler, end_process};
-use crate::member::founding;
-use crate::member::recover;
 use crate::member::waiters::Waiters;
 use crate::member::worker::{MemberExecutor, WorkerEvent};
+use crate::member::{founding, recover};
 use crate::metrics::{Histogram, MemberMetrics};
 use crate::open_error::OpenError;
 use crate::peer::Links;
@@ -52,6 +51,7 @@ pub(crate) struct Inner {
     pub(crate) waiters: Arc<Waiters>,
     pub(crate) reads: Arc<ReadBatches>,
     pub(crate) long_ranges: LongRanges,
+    pub(crate) seen_tokens: Arc<SeenTokens>,
     pub(crate) links: Links,
     /// Requests about leases on their way to the lessor.
     pub(crate) lessor: Arc<LessorInbox>,

@@ -3,6 +3,11 @@
 use std::path::Path;
 use std::process::Command;
 
+use keelson_proto::etcdserverpb::auth_client::AuthClient;
+use keelson_proto::etcdserverpb::{
+    AuthEnableRequest, AuthUserAddRequest, AuthUserGrantRoleRequest,
+};
+
 use crate::member::member;
 use crate::process::{Finished, Running, free_port, keelson};
 
@@ -103,4 +108,73 @@ fn a_member_that_may_run_is_replaced_by_force_alone() {
     ]);
     assert_eq!(taken.code, Some(1), "{taken:?}");
     assert!(taken.stderr.contains("the voter m1 ("), "{taken:?}");
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn enable_auth(client: u16) {
+    let mut auth = AuthClient::connect(format!("http://127.0.0.1:{client}"))
+        .await
+        .unwrap();
+    for name in ["root", "alice"] {
+        let user = AuthUserAddRequest {
+            name: name.to_owned(),
+            password: "pw".to_owned(),
+            ..AuthUserAddRequest::default()
+        };
+        auth.user_add(user).await.unwrap();
+    }
+    let root = || "root".to_owned();
+    let grant = AuthUserGrantRoleRequest {
+        user: root(),
+        role: root(),
+    };
+    auth.user_grant_role(grant).await.unwrap();
+    auth.auth_enable(AuthEnableRequest {}).await.unwrap();
+}
+
+/// Its error was that of the list of members, without a remedy; there was no flag for a user.
+#[test]
+fn a_replacement_in_a_cluster_with_auth_needs_a_user() {
+    let dir = tempfile::tempdir().unwrap();
+    let client = free_port();
+    let mut member = Running::log_of(&mut member(&dir.path().join("d"), client, free_port()));
+    member.wait_for("ready to serve client requests");
+    enable_auth(client);
+    let replace = |words: &[&str]| {
+        let mut command = keelson();
+        command.env_remove("ETCDCTL_USER").args(["replace", "m1"]);
+        let endpoint = format!("127.0.0.1:{client}");
+        Finished::of(
+            command
+                .args(words)
+                .args(["--endpoints", &endpoint])
+                .output()
+                .unwrap(),
+        )
+    };
+    for (words, text) in [
+        (&[][..], "user name is empty; auth is enabled"),
+        (&["--user", "root:x"], "authentication failed"),
+        (&["--user", "root"], "cannot read the password of root"),
+        (&["--password", "pw"], "--password is given without --user"),
+    ] {
+        let refused = replace(words);
+        assert_eq!(refused.code, Some(1), "{refused:?}");
+        let has = |text| refused.stderr.contains(text);
+        assert!(
+            has(text) && has("--user") | has("--password"),
+            "{refused:?}"
+        );
+    }
+    for words in [
+        &["--user", "root:pw"][..],
+        &["--user", "alice", "--password", "pw"],
+    ] {
+        let finished = replace(words);
+        assert_eq!(finished.code, Some(0), "{finished:?}");
+        assert!(
+            finished.stdout.contains("m1 is a member and answers"),
+            "{finished:?}"
+        );
+    }
 }

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use keelson_proto::etcdserverpb::{LeaseGrantRequest, RangeRequest};
+use keelson_proto::etcdserverpb::lease_client::LeaseClient;
+use keelson_proto::etcdserverpb::{LeaseGrantRequest, LeaseLeasesRequest, RangeRequest};
 use keelson_tests::proc::client;
 
 use super::calls::{call, put_all};
@@ -61,4 +62,14 @@ pub async fn left(plan: &Plan, url: &str, since: Instant) -> Result<usize> {
     };
     let answer = client::kv(url).await?.range(request).await?.into_inner();
     Ok(usize::try_from(answer.count)?)
+}
+
+/// The number of leases that have not expired.
+///
+/// # Errors
+/// The server refuses.
+pub async fn live(url: &str) -> Result<usize> {
+    let mut leases = LeaseClient::new(client::lazy(url));
+    let listed = leases.lease_leases(LeaseLeasesRequest {}).await?;
+    Ok(listed.into_inner().leases.len())
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use keelson_tests::proc::cluster::{self, Cluster};
+use keelson_tests::proc::cluster::Cluster;
 use keelson_tests::proc::usage;
 
 use super::calls;
@@ -39,11 +39,7 @@ pub fn run(plan: &Plan) -> Result<()> {
     let servers = plan.servers.find()?;
     let outcomes = crate::block_on(measure(plan, &servers))?;
     let text = report::markdown(plan, &servers, &outcomes);
-    print!("{text}");
-    let Some(out) = &plan.out else {
-        return Ok(());
-    };
-    table::write(out, &[("bulk.md", text)])
+    table::publish(plan.out.as_deref(), "bulk.md", text)
 }
 
 /// By work, then by server.
@@ -51,13 +47,7 @@ async fn measure(plan: &Plan, servers: &[Server]) -> Result<Vec<Vec<Option<Outco
     let progress = progress::bar(servers.len() * plan.works.len());
     let mut outcomes = vec![Vec::new(); plan.works.len()];
     for server in servers {
-        let mut cluster = Cluster::start(&cluster::Plan {
-            binary: server.binary.clone(),
-            members: 1,
-            extra: server.flags.clone(),
-            parent: plan.servers.data_dir.clone(),
-        })
-        .await?;
+        let mut cluster = server.start(&plan.servers, 1).await?;
         let url = cluster.endpoints()[0].clone();
         progress.set_message(format!("{}: {} keys", server.name, plan.keys));
         let keys = (0..plan.keys).map(|number| (reads::key(number), 0));
@@ -135,6 +125,18 @@ async fn expiry(plan: &Plan, cluster: &mut Cluster) -> Result<Outcome> {
         outcome.peak = outcome.peak.max(peak.await??);
     }
     outcome.took = begin.elapsed();
+    // They expired at once, and not one after another as they were granted.
+    let leases = leases::live(&url).await?;
+    ensure!(
+        leases == 0,
+        "{leases} leases are left, though their keys are gone"
+    );
+    let ttl = Duration::from_secs(plan.ttl.unsigned_abs());
+    let early = begin.duration_since(since);
+    ensure!(
+        ttl / 2 < early,
+        "the leases began to expire after {early:?}, before their time"
+    );
     Ok(outcome)
 }
 

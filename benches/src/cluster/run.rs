@@ -8,7 +8,6 @@ use bytes::Bytes;
 use indicatif::ProgressBar;
 use keelson_proto::etcdserverpb::PutRequest;
 use keelson_tests::proc::client;
-use keelson_tests::proc::cluster::{self, Cluster};
 
 use super::cell::{self, Cells};
 use super::load::READ_KEY;
@@ -66,13 +65,7 @@ async fn one_cluster(
     progress: &ProgressBar,
 ) -> Result<Vec<Measure>> {
     progress.set_message(format!("{what}, starting"));
-    let start = cluster::Plan {
-        binary: server.binary.clone(),
-        members,
-        extra: server.flags.clone(),
-        parent: plan.servers.data_dir.clone(),
-    };
-    let mut cluster = Cluster::start(&start).await?;
+    let mut cluster = server.start(&plan.servers, members).await?;
     let put = PutRequest {
         key: Bytes::from_static(READ_KEY),
         value: vec![b'v'; plan.value_bytes].into(),

@@ -5,7 +5,6 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use keelson_tests::proc::cluster::{self, Cluster};
 use keelson_tests::proc::usage;
 use tokio::task::JoinSet;
 
@@ -59,13 +58,7 @@ async fn measure_all(plan: &Plan, servers: &[Server]) -> Result<Vec<Vec<Outcome>
 }
 
 async fn one_server(plan: &Plan, server: &Server, keys: Keys) -> Result<Outcome> {
-    let mut cluster = Cluster::start(&cluster::Plan {
-        binary: server.binary.clone(),
-        members: plan.members,
-        extra: server.flags.clone(),
-        parent: plan.servers.data_dir.clone(),
-    })
-    .await?;
+    let mut cluster = server.start(&plan.servers, plan.members).await?;
     let (urls, pids) = (cluster.endpoints(), cluster.pids());
     let (plan, pids_of_load) = (plan.clone(), pids.clone());
     let load = tokio::task::spawn_blocking(move || {

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use keelson_tests::proc::cluster::{self, Cluster, READY_LIMIT};
+use keelson_tests::proc::cluster::READY_LIMIT;
 use keelson_tests::proc::proxy::{Kind, Proxy};
 use keelson_tests::proc::usage::{self, Memory};
 use tokio::task::JoinSet;
@@ -32,11 +32,7 @@ pub fn run(plan: &Plan) -> Result<()> {
     let servers = plan.servers.find()?;
     let outcomes = crate::block_on(measure(plan, &servers))?;
     let text = report::markdown(plan, &servers, &outcomes);
-    print!("{text}");
-    let Some(out) = &plan.out else {
-        return Ok(());
-    };
-    table::write(out, &[("memory.md", text)])
+    table::publish(plan.out.as_deref(), "memory.md", text)
 }
 
 async fn measure(plan: &Plan, servers: &[Server]) -> Result<Vec<[Outcome; 2]>> {
@@ -53,13 +49,7 @@ async fn measure(plan: &Plan, servers: &[Server]) -> Result<Vec<[Outcome; 2]>> {
 }
 
 async fn one_server(plan: &Plan, server: &Server) -> Result<[Outcome; 2]> {
-    let mut cluster = Cluster::start(&cluster::Plan {
-        binary: server.binary.clone(),
-        members: 1,
-        extra: server.flags.clone(),
-        parent: plan.servers.data_dir.clone(),
-    })
-    .await?;
+    let mut cluster = server.start(&plan.servers, 1).await?;
     // etcd's `--proxy on` has no v3 API.
     let kind = match server.is_etcd() {
         true => Kind::GrpcProxy,

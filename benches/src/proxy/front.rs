@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use keelson_proto::etcdserverpb::PutRequest;
 use keelson_tests::proc::client;
-use keelson_tests::proc::cluster::{self, Cluster, READY_LIMIT};
+use keelson_tests::proc::cluster::{Cluster, READY_LIMIT};
 use keelson_tests::proc::proxy::{Kind, Proxy};
 
 use super::load::{v2_put, v3_key};
@@ -33,13 +33,7 @@ impl Front {
         members: usize,
         ways: &[Way],
     ) -> Result<Front> {
-        let cluster = Cluster::start(&cluster::Plan {
-            binary: server.binary.clone(),
-            members,
-            extra: server.flags.clone(),
-            parent: plan.servers.data_dir.clone(),
-        })
-        .await?;
+        let cluster = server.start(&plan.servers, members).await?;
         let url = &cluster.endpoints()[0];
         let (status, _) = connection::once(url, &v2_put(plan))?;
         ensure!(matches!(status, 200 | 201), "the first PUT: HTTP {status}");

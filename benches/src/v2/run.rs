@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use indicatif::ProgressBar;
 use keelson_tests::proc::binary;
-use keelson_tests::proc::cluster::{self, Cluster};
+use keelson_tests::proc::cluster::Cluster;
 
 use super::plan::{Loader, Op, Plan};
 use super::report::Report;
@@ -80,13 +80,7 @@ async fn one_server(
     wrk: Option<&Path>,
     progress: &ProgressBar,
 ) -> Result<Vec<Measure>> {
-    let mut cluster = Cluster::start(&cluster::Plan {
-        binary: server.binary.clone(),
-        members: plan.members,
-        extra: server.flags.clone(),
-        parent: plan.servers.data_dir.clone(),
-    })
-    .await?;
+    let mut cluster = server.start(&plan.servers, plan.members).await?;
     let (status, _) = connection::once(&cluster.endpoints()[0], &plan.request(Op::Put))?;
     ensure!(status == 201, "the first PUT is answered with {status}");
     let mut measures = Vec::new();

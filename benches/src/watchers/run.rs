@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use indicatif::ProgressBar;
-use keelson_tests::proc::cluster::{self, Cluster};
 use keelson_tests::proc::usage::{self, Memory};
 
 use super::crowd::Watchers;
@@ -54,13 +53,7 @@ async fn measure(plan: &Plan, servers: &[Server]) -> Result<Vec<Outcome>> {
 
 /// Measures one fresh server.
 async fn one_server(plan: &Plan, server: &Server, progress: &ProgressBar) -> Result<Outcome> {
-    let mut cluster = Cluster::start(&cluster::Plan {
-        binary: server.binary.clone(),
-        members: 1,
-        extra: server.flags.clone(),
-        parent: plan.servers.data_dir.clone(),
-    })
-    .await?;
+    let mut cluster = server.start(&plan.servers, 1).await?;
     let (url, pid) = (cluster.endpoints()[0].clone(), cluster.pids()[0]);
     let (plan, progress) = (plan.clone(), progress.clone());
     // Should this be interrupted, the server ends, and with it the watchers' thread.

@@ -27,4 +27,5 @@ mod streams;
 mod support;
 mod terms;
 mod tls;
+mod tokens;
 mod waits;

@@ -7,12 +7,11 @@ use keelson_proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use keelson_proto::etcdserverpb::{
     Member, MemberAddRequest, MemberListRequest, StatusRequest, StatusResponse,
 };
-use keelson_proxy::ClientTls;
 use keelson_store::{Error, StateError};
-use tonic::transport::Channel;
 use tonic::{Code, Status};
 
-use crate::commands::channel::{self, CONNECT_MAX};
+use crate::commands::access::{MemberAccess, MemberChannel, remedy, text_is};
+use crate::commands::channel::CONNECT_MAX;
 
 /// A member answers within seven seconds at etcd's default election timeout, with a refusal at the
 /// latest.
@@ -30,6 +29,8 @@ pub(super) enum MemberAnswer {
         /// Its id.
         id: u64,
     },
+    /// A member at this URL that refuses the user.
+    Refused(String),
     /// Nothing.
     None,
 }
@@ -38,14 +39,18 @@ pub(super) enum MemberAnswer {
 #[derive(Debug)]
 pub(super) struct ClusterEndpoints {
     urls: Vec<String>,
-    tls: ClientTls,
+    access: MemberAccess,
     /// The endpoint that is used; the next one after a failure.
     at: usize,
 }
 
 impl ClusterEndpoints {
-    pub(super) fn new(urls: Vec<String>, tls: ClientTls) -> ClusterEndpoints {
-        ClusterEndpoints { urls, tls, at: 0 }
+    pub(super) fn new(urls: Vec<String>, access: MemberAccess) -> ClusterEndpoints {
+        ClusterEndpoints {
+            urls,
+            access,
+            at: 0,
+        }
     }
 
     /// Moves on to the next endpoint.
@@ -54,8 +59,8 @@ impl ClusterEndpoints {
     }
 
     /// A client of the membership API at the present endpoint.
-    pub(super) async fn client(&self) -> Result<ClusterClient<Channel>, Status> {
-        let channel = self.connect(&self.urls[self.at], ANSWER_MAX).await?;
+    pub(super) async fn client(&self) -> Result<ClusterClient<MemberChannel>, Status> {
+        let channel = self.access.connect(&self.urls[self.at], ANSWER_MAX).await?;
         Ok(ClusterClient::new(channel))
     }
 
@@ -70,7 +75,7 @@ impl ClusterEndpoints {
     pub(super) async fn status_of(&self, member: &Member) -> Option<StatusResponse> {
         match self.answer_of(member).await {
             MemberAnswer::Own(status) => Some(*status),
-            MemberAnswer::Other { .. } | MemberAnswer::None => None,
+            MemberAnswer::Other { .. } | MemberAnswer::Refused(_) | MemberAnswer::None => None,
         }
     }
 
@@ -78,14 +83,23 @@ impl ClusterEndpoints {
     pub(super) async fn answer_of(&self, member: &Member) -> MemberAnswer {
         let mut answer = MemberAnswer::None;
         for url in &member.client_ur_ls {
-            let Ok(channel) = self.connect(url, CONNECT_MAX).await else {
-                continue;
+            let status = match self.access.connect(url, CONNECT_MAX).await {
+                Ok(channel) => {
+                    MaintenanceClient::new(channel)
+                        .status(StatusRequest {})
+                        .await
+                }
+                Err(status) => Err(status),
             };
-            let mut client = MaintenanceClient::new(channel);
-            let Ok(status) = client.status(StatusRequest {}).await else {
-                continue;
+            let status = match status {
+                Ok(status) => status.into_inner(),
+                // It answers, so it runs.
+                Err(refused) if remedy(&refused).is_some() => {
+                    answer = MemberAnswer::Refused(url.clone());
+                    continue;
+                }
+                Err(_) => continue,
             };
-            let status = status.into_inner();
             let id = status.header.as_ref().map_or(0, |header| header.member_id);
             if id == member.id {
                 return MemberAnswer::Own(Box::new(status));
@@ -112,20 +126,18 @@ impl ClusterEndpoints {
         match self.client().await?.member_add(request).await {
             Err(status) if text_is(&status, &Error::State(StateError::PeerUrlExist)) => Ok(true),
             Err(status) if !text_is(&status, &Error::Unhealthy) && passes(&status) => Err(status),
+            // Of the caller, not of the change.
+            Err(status) if remedy(&status).is_some() => Err(status),
             // A refusal for another reason is none to keep the member. Another command may have
             // removed it just now: the learner is then its successor.
             Ok(_) | Err(_) => Ok(false),
         }
     }
 
-    async fn connect(&self, url: &str, answer_max: Duration) -> Result<Channel, Status> {
-        channel::connect(url, &self.tls, answer_max).await
+    /// Whether the call may succeed after another login.
+    pub(super) fn may_log_in_again(&self, status: &Status) -> bool {
+        self.access.may_log_in_again(status)
     }
-}
-
-/// Whether the refusal has etcd's text of this error.
-pub(super) fn text_is(status: &Status, error: &Error) -> bool {
-    status.message() == error.to_string()
 }
 
 /// Whether the same call may succeed a moment later.

@@ -3,12 +3,20 @@
 use std::time::Duration;
 
 use keelson_proto::etcdserverpb::Member;
-use keelson_proxy::TlsError;
+
+use crate::commands::access::AccessError;
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ReplaceError {
     #[error("{0}")]
-    Tls(#[from] TlsError),
+    Access(#[from] AccessError),
+    #[error("the cluster refuses to {what}: {text}; {remedy}{again}")]
+    User {
+        what: &'static str,
+        text: String,
+        remedy: &'static str,
+        again: String,
+    },
     #[error(
         "there is no member {member} (members: {listed}). If it was removed before, give the peer \
          URLs of its successor with --peer-urls"
@@ -76,6 +84,8 @@ pub(super) enum ReplaceError {
 pub(super) enum LivenessDoubt {
     #[error("its client URL {url} leads to another member ({id:x}) from this host")]
     OtherMember { url: String, id: u64 },
+    #[error("its client URL {0} answers, and refuses the user")]
+    Refused(String),
     #[error("its client URLs ({0}) lead to this host only")]
     Loopback(String),
     #[error(

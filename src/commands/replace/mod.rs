@@ -10,18 +10,17 @@ mod plan;
 mod screen;
 mod session;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use keelson_proxy::{ClientTls, ClientTlsFiles};
 use tokio::runtime::Builder;
 
 use self::cluster::ClusterEndpoints;
 use self::error::ReplaceError;
 use self::plan::Replacement;
 use self::session::ReplaceSession;
+use super::access::AccessArguments;
 use super::url_of;
 use crate::signals::Stop;
 
@@ -50,15 +49,8 @@ struct ReplaceArguments {
     /// Remove the member though it may run: nothing shows from here that it does not.
     #[arg(long)]
     force: bool,
-    /// TLS certificate presented to members.
-    #[arg(long, requires = "key")]
-    cert: Option<PathBuf>,
-    /// Private key of --cert.
-    #[arg(long, requires = "cert")]
-    key: Option<PathBuf>,
-    /// CA that members' certificates must be signed by [default: the system's CAs].
-    #[arg(long)]
-    cacert: Option<PathBuf>,
+    #[command(flatten)]
+    access: AccessArguments,
 }
 
 /// Runs the command.
@@ -72,11 +64,9 @@ pub(crate) fn run(words: &[String]) -> ExitCode {
 
 impl ReplaceArguments {
     async fn run(self) -> Result<Option<Stop>, ReplaceError> {
-        let identity = self.cert.clone().zip(self.key.clone());
-        let files = ClientTlsFiles::new(identity, self.cacert.clone());
-        let secure = files != ClientTlsFiles::default();
+        let secure = self.access.is_secure();
         let urls = self.endpoints.iter().map(|one| url_of(one, secure));
-        let cluster = ClusterEndpoints::new(urls.collect(), ClientTls::new(files)?);
+        let cluster = ClusterEndpoints::new(urls.collect(), self.access.access()?);
         let mut session = ReplaceSession::new(cluster);
         let members = session.members().await?;
         let name = self.name.as_deref();
@@ -88,8 +78,7 @@ impl ReplaceArguments {
 
     /// The command line that continues this replacement, without --force.
     fn again(&self, of: &Replacement) -> String {
-        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
-        let flags = [
+        let own = [
             ("--name", (of.name != self.member).then(|| of.name.clone())),
             ("--endpoints", Some(self.endpoints.join(","))),
             ("--peer-urls", Some(of.peer_urls.join(","))),
@@ -97,12 +86,9 @@ impl ReplaceArguments {
                 "--wait",
                 (crate::flags::duration(WAIT) != Ok(self.wait)).then(|| format!("{:?}", self.wait)),
             ),
-            ("--cert", path(&self.cert)),
-            ("--key", path(&self.key)),
-            ("--cacert", path(&self.cacert)),
         ];
         let mut line = format!("keelson replace {}", quoted(&self.member));
-        for (flag, value) in flags {
+        for (flag, value) in own.into_iter().chain(self.access.shown()) {
             if let Some(value) = value {
                 line.extend([" ", flag, " ", &quoted(&value)]);
             }
@@ -153,12 +139,15 @@ mod tests {
         let by_id = format!("keelson replace abc --name m2 {plain}");
         assert_eq!(again(&["abc"]), by_id);
         let all = "m2 --name n2 --endpoints a:1,c:1 --peer-urls http://d:1 --wait 90s \
-                   --cert c.pem --key k.pem --cacert ca.pem";
+                   --cert c.pem --key k.pem --cacert ca.pem --user root";
         let words: Vec<_> = all.split_whitespace().collect();
         assert_eq!(
             again(&words),
             format!("keelson replace {}", words.join(" "))
         );
+        // A password is not printed.
+        let secret = again(&["m2", "--user", "root:pw"]);
+        assert!(secret.ends_with(" --user root"), "{secret}");
         let odd = again(&["m2", "--name", "it's n2", "--wait", "1500ms"]);
         assert!(
             odd.contains(r"--name 'it'\''s n2' ") && odd.contains("--wait 1.5s"),

@@ -9,11 +9,12 @@ use keelson_store::{Error, StateError};
 use tokio::time::{Instant, sleep};
 use tonic::{Code, Status};
 
-use super::cluster::{ClusterEndpoints, MemberAnswer, passes, text_is};
+use super::cluster::{ClusterEndpoints, MemberAnswer, passes};
 use super::error::{LivenessDoubt, ReplaceError, names};
 use super::loopback;
 use super::plan::{ReplaceStep, Replacement};
 use super::screen::ProgressLine;
+use crate::commands::access::{remedy, text_is};
 use crate::commands::joining;
 
 /// The pause between two looks at the list.
@@ -64,7 +65,10 @@ impl ReplaceSession {
 
     fn again(&self) -> String {
         let force = if self.force { " --force" } else { "" };
-        format!(": {}{force}", self.again)
+        match &*self.again {
+            "" => String::new(),
+            again => format!(": {again}{force}"),
+        }
     }
 
     /// Takes one step after the other, until the successor votes.
@@ -149,6 +153,9 @@ impl ReplaceSession {
             return Err(LivenessDoubt::OtherMember { url, id }.about(old));
         }
         let urls = old.client_ur_ls.join(",");
+        if let MemberAnswer::Refused(url) = answer {
+            return Err(LivenessDoubt::Refused(url).about(old));
+        }
         if loopback::hides(old) {
             return Err(LivenessDoubt::Loopback(urls).about(old));
         }
@@ -267,7 +274,8 @@ impl ReplaceSession {
             Some(failing) => failing,
             None => *self.failing.insert((what, Instant::now())),
         };
-        if passes(&status) && since.elapsed() < PASSING {
+        let passes = passes(&status) || self.cluster.may_log_in_again(&status);
+        if passes && since.elapsed() < PASSING {
             self.screen
                 .show(format!("trying to {what}: {}", status.message()));
             self.cluster.rotate();
@@ -297,6 +305,15 @@ impl ReplaceSession {
                     false => format!(" ({})", names(silent)),
                 },
                 again: self.again(),
+            };
+        }
+        if let Some(remedy) = remedy(status) {
+            let again = self.again();
+            return ReplaceError::User {
+                what,
+                text: status.message().to_owned(),
+                remedy,
+                again,
             };
         }
         if text_is(status, &Error::NotEnoughStartedMembers) {

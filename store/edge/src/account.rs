@@ -15,19 +15,19 @@ tokio::task_local! {
 }
 
 /// Calls or polls `act` with the client's address set.
-pub(super) fn on_behalf_of<T>(client: SocketAddr, act: impl FnOnce() -> T) -> T {
+pub fn on_behalf_of<T>(client: SocketAddr, act: impl FnOnce() -> T) -> T {
     CLIENT.sync_scope(client, act)
 }
 
 /// The client of the request that is being served; `None` outside of a port, as in tests.
-pub(super) fn client() -> Option<SocketAddr> {
+pub fn client() -> Option<SocketAddr> {
     CLIENT.try_with(|client| *client).ok()
 }
 
 /// A memory budget in KiB, and the part that each connection holds. There are at most as many
 /// accounts as held shares.
 #[derive(Debug)]
-pub(super) struct Ledger {
+pub struct Ledger {
     accounts: Mutex<Accounts>,
     /// Limits a connection to half as much as it leaves free.
     fair: bool,
@@ -41,7 +41,7 @@ struct Accounts {
 
 /// A part of a budget, which is returned when it is dropped.
 #[derive(Debug)]
-pub(super) struct Share {
+pub struct Share {
     ledger: Arc<Ledger>,
     client: Option<SocketAddr>,
     kib: u32,
@@ -49,12 +49,12 @@ pub(super) struct Share {
 
 impl Ledger {
     /// A budget of that size in KiB, with a limit for each connection.
-    pub(super) fn fair(kib: u32) -> Arc<Ledger> {
+    pub fn fair(kib: u32) -> Arc<Ledger> {
         Ledger::new(kib, true)
     }
 
     /// A budget of that size in KiB without a limit for a connection.
-    pub(super) fn unfair(kib: u32) -> Arc<Ledger> {
+    pub fn unfair(kib: u32) -> Arc<Ledger> {
         Ledger::new(kib, false)
     }
 
@@ -69,7 +69,7 @@ impl Ledger {
 
     /// Takes a share of that size in KiB, if the connection may have it. Without a client it is
     /// on no account.
-    pub(super) fn take(self: &Arc<Ledger>, client: Option<SocketAddr>, kib: u32) -> Option<Share> {
+    pub fn take(self: &Arc<Ledger>, client: Option<SocketAddr>, kib: u32) -> Option<Share> {
         let mut accounts = self.accounts.lock();
         accounts.free_kib = self.left(&accounts, client, kib)?;
         if let Some(client) = client {
@@ -84,7 +84,7 @@ impl Ledger {
     }
 
     /// Whether a share of that size, on no account, is available.
-    pub(super) fn has(&self, kib: u32) -> bool {
+    pub fn has(&self, kib: u32) -> bool {
         self.left(&self.accounts.lock(), None, kib).is_some()
     }
 

@@ -17,8 +17,8 @@ use keelson_proto::etcdserverpb::*;
 use keelson_proto::internal::AuthChange;
 use tokio_stream::Stream;
 
-use crate::Error;
 use crate::v3::auth::JwtKeys;
+use crate::{Error, SeenTokens, TokenSignature};
 
 /// The versions that a member reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -166,6 +166,18 @@ pub trait Backend: Clone + Send + Sync + 'static {
 
     /// The keys of JWT tokens and their time to live; `None` where tokens are the cluster's own.
     fn jwt(&self) -> Option<(Arc<JwtKeys>, Duration)>;
+
+    /// The uses of tokens that this member has seen, which the others query.
+    fn seen_tokens(&self) -> Arc<SeenTokens>;
+
+    /// When another member has seen a use of that token last, since 1970. `None` if none has, or
+    /// none answers in a second. A member without others need not implement it.
+    fn token_used_elsewhere(
+        &self,
+        _token: TokenSignature,
+    ) -> impl Future<Output = Option<Duration>> + Send {
+        std::future::ready(None)
+    }
 
     /// The cost of new bcrypt hashes.
     fn bcrypt_cost(&self) -> u32;

@@ -5,7 +5,7 @@
 //! table maps errors to the wire (`errors`). The edge depends on neither consensus nor storage:
 //! `clippy.toml` beside it holds this.
 
-mod account;
+pub mod account;
 mod backend;
 mod calls;
 mod error;
@@ -19,6 +19,7 @@ mod passwords;
 mod service;
 #[cfg(test)]
 mod tests;
+mod turns;
 pub mod v2;
 pub mod v3;
 
@@ -40,8 +41,8 @@ pub use keelson_port::{
     park, reload_files, warn_of_certificate_ends,
 };
 pub use service::{GrpcService, Intercepted, Interceptor, PortServices};
-pub use v3::Unread;
 pub use v3::auth::{JwtError, JwtHash, JwtKeys, JwtMethod};
+pub use v3::{SeenTokens, TokenSignature, Unread};
 
 /// What is served beside the v3 API and the operator's paths.
 #[derive(Default)]

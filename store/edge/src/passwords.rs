@@ -2,26 +2,28 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use ring::hmac;
-use tokio::sync::Semaphore;
 use tokio::task;
 use tokio::time::Instant;
 
 use crate::Error;
+use crate::account::client;
+use crate::turns::{Account, TurnLimits, Turns};
 
 /// Go's `bcrypt.DefaultCost`: about 50 ms.
 const COST: u32 = 10;
 
-/// The most hashes that are computed at a time; others wait.
-const AT_A_TIME: usize = 2;
-
-/// The most requests that wait for a hash; further ones are refused. At the default cost the last
-/// of them waits for about 6 seconds.
-const WAITING_MAX: usize = 256;
+/// The hashes that are computed at a time. Others wait, and connections take turns: wrong passwords
+/// of one do not delay the logins of another. Of one connection 256 may wait; at the default cost
+/// the last of them would wait for about 6 seconds.
+const LIMITS: TurnLimits = TurnLimits {
+    in_work: 2,
+    of_one: 2,
+    waiting: 768,
+};
 
 /// The number of passwords in the cache.
 const REMEMBERED: usize = 256;
@@ -37,8 +39,7 @@ type Verified = (Proof, Instant);
 /// Verifies and hashes passwords.
 pub(crate) struct Passwords {
     cost: u32,
-    permits: Arc<Semaphore>,
-    waiting: AtomicUsize,
+    turns: Arc<Turns>,
     /// The newest first.
     verified: Mutex<VecDeque<Verified>>,
     /// A random key of this process, so that cached proofs are useless elsewhere.
@@ -58,8 +59,7 @@ impl Passwords {
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &random);
         Passwords {
             cost,
-            permits: Arc::new(Semaphore::new(AT_A_TIME)),
-            waiting: AtomicUsize::new(0),
+            turns: Turns::new(LIMITS),
             verified: Mutex::default(),
             key: key.expect("the system has randomness"),
         }
@@ -104,24 +104,16 @@ impl Passwords {
         Ok(hash.format_for_version(bcrypt::Version::TwoA))
     }
 
-    /// Runs the work on a thread for it. The work holds the permit: it goes on when its request is
+    /// Runs the work on a thread for it. The work holds the turn: it goes on when its request is
     /// cancelled, and another one must not begin beside it.
     async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Error> {
-        let permits = Arc::clone(&self.permits);
-        let permit = match permits.try_acquire_owned() {
-            Ok(permit) => permit,
-            Err(_) => {
-                let _waiting = Waiting::begin(&self.waiting)?;
-                let permit = Arc::clone(&self.permits).acquire_owned().await;
-                permit.map_err(|_| failed())?
-            }
-        };
+        let turn = self.turns.turn(Account::Connection(client())).await?;
         let done = task::spawn_blocking(move || {
             let done = work();
-            drop(permit);
+            drop(turn);
             done
         });
         done.await.map_err(|_| failed())
@@ -143,30 +135,15 @@ fn failed() -> Error {
     Error::Internal("bcrypt failed".to_owned())
 }
 
-/// One of the requests that wait for a permit.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl Waiting<'_> {
-    fn begin(waiting: &AtomicUsize) -> Result<Waiting<'_>, Error> {
-        let one = Waiting(waiting);
-        match waiting.fetch_add(1, Ordering::Relaxed) < WAITING_MAX {
-            true => Ok(one),
-            false => Err(Error::TooManyRequests),
-        }
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::future::{Future, poll_fn};
+    use std::net::SocketAddr;
+
     use futures_util::FutureExt as _;
 
     use super::*;
+    use crate::account::on_behalf_of;
 
     #[tokio::test]
     async fn right_passwords_are_remembered_and_wrong_ones_are_not() {
@@ -225,12 +202,12 @@ mod tests {
 
     /// Clients that leave must not make more hashes run at a time.
     #[tokio::test]
-    async fn a_cancelled_request_keeps_its_permit_until_its_work_is_done() {
+    async fn a_cancelled_request_keeps_its_turn_until_its_work_is_done() {
         let passwords = Passwords::default();
         let (begun, mut begins) = tokio::sync::mpsc::unbounded_channel();
         let (release, held) = std::sync::mpsc::channel::<()>();
         let held = Arc::new(Mutex::new(held));
-        for _ in 0..AT_A_TIME {
+        for _ in 0..LIMITS.in_work {
             let (begun, held) = (begun.clone(), Arc::clone(&held));
             let work = passwords.run(move || {
                 let _ = begun.send(());
@@ -242,19 +219,56 @@ mod tests {
                 _ = begins.recv() => {}
             }
         }
-        assert_eq!(passwords.permits.available_permits(), 0);
+        assert_eq!(passwords.turns.in_work(), LIMITS.in_work);
         {
-            let mut waiting: Vec<_> = (0..WAITING_MAX)
-                .map(|_| Box::pin(passwords.run(|| ())))
-                .collect();
+            let mut waiting: Vec<_> = (0..256).map(|_| Box::pin(passwords.run(|| ()))).collect();
             for work in &mut waiting {
                 assert!(work.now_or_never().is_none());
             }
             assert_eq!(passwords.run(|| ()).await, Err(Error::TooManyRequests));
         }
-        for _ in 0..AT_A_TIME {
+        for _ in 0..LIMITS.in_work {
             release.send(()).unwrap();
         }
         assert_eq!(passwords.run(|| ()).await, Ok(()));
+    }
+
+    /// The other client's login waited for all of them.
+    #[tokio::test]
+    async fn wrong_passwords_of_one_connection_do_not_hold_up_anothers_login() {
+        let passwords = Arc::new(Passwords::with_cost(4));
+        let right = passwords.hash("pw").await.unwrap();
+        // Each takes a long time.
+        let slow = bcrypt::hash("x", 8).unwrap();
+        let crowd: Vec<_> = (0..60)
+            .map(|number| {
+                let (passwords, slow) = (Arc::clone(&passwords), slow.clone());
+                tokio::spawn(of(1, async move {
+                    passwords.check(&slow, &format!("wrong {number}")).await
+                }))
+            })
+            .collect();
+        let all_wait = async {
+            while passwords.turns.waiting() < 58 {
+                task::yield_now().await;
+            }
+        };
+        crate::tests::within(all_wait).await;
+        let login = of(2, async { passwords.check(&right, "pw").await });
+        assert!(crate::tests::within(login).await.unwrap());
+        assert!(
+            40 < passwords.turns.waiting(),
+            "few of the others had their turn"
+        );
+        for login in crowd {
+            login.abort();
+        }
+    }
+
+    /// Polls the future on behalf of a client with that port.
+    async fn of<T>(port: u16, login: impl Future<Output = T>) -> T {
+        let client = SocketAddr::from(([127, 0, 0, 1], port));
+        let mut login = Box::pin(login);
+        poll_fn(move |cx| on_behalf_of(client, || login.as_mut().poll(cx))).await
     }
 }

@@ -1,6 +1,7 @@
 //! The inbox of the peer port: a bounded path from the peer streams to the member's queue.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use keelson_core::member::{Membership, has_room, reject_forwards, weight};
 use keelson_core::node::Input;
@@ -11,6 +12,7 @@ use keelson_proto::peer::{MembersResponse, PeerMessage};
 
 use super::worker::{MemberExecutor, WorkerEvent};
 use crate::config::Url;
+use crate::edge::{SeenTokens, TokenSignature};
 use crate::peer::{Inbox, PeerEvent, PeerListener};
 use crate::shared::Shared;
 
@@ -21,6 +23,7 @@ const WAITING_BYTES_MAX: usize = 128 << 20;
 pub(crate) struct MemberInbox {
     pub(crate) executor: Arc<MemberExecutor>,
     pub(crate) shared: Arc<Shared>,
+    pub(crate) seen_tokens: Arc<SeenTokens>,
     /// The data directory was empty when the member started.
     pub(crate) is_new: bool,
     /// For calls to peers with https URLs.
@@ -89,6 +92,10 @@ impl Inbox for MemberInbox {
             applied,
         }
     }
+
+    fn token_used(&self, token: &TokenSignature) -> Option<Duration> {
+        self.seen_tokens.last_use(token)
+    }
 }
 
 /// Whether `member` may have sent the answer. Releases without keys do not include their id.
@@ -126,6 +133,7 @@ mod tests {
         let inbox = MemberInbox {
             executor: Arc::clone(&executor),
             shared: applier.shared,
+            seen_tokens: Arc::default(),
             is_new: false,
             tls: ClientTls::default(),
         };

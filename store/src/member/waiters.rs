@@ -1,6 +1,7 @@
 //! The requests that wait for the outcome of their proposals.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use keelson_core::node::Refusal;
@@ -8,6 +9,8 @@ use keelson_core::state::{self, Response};
 use keelson_core::{MemberId, ProposalId};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
+
+use crate::edge::account::{Ledger, Share, client};
 
 /// The outcome of a request, as far as this member can determine it.
 #[derive(Debug)]
@@ -26,6 +29,12 @@ const WAITING_MAX: usize = 100_000;
 /// uncommitted.
 const WAITING_BYTES_MAX: usize = 64 << 20;
 
+/// Commands of this size or more are on their client's account as well, in bytes. Smaller ones are
+/// bounded by the number of a client's calls in work.
+const ACCOUNTED_MIN: usize = 4 << 10;
+/// Larger commands are on no account: it might not have room for one.
+const ACCOUNTED_MAX: usize = WAITING_BYTES_MAX / 8;
+
 type Shard = Mutex<HashMap<u64, oneshot::Sender<Outcome>>>;
 
 /// The requests in flight of this member's clients.
@@ -35,6 +44,8 @@ pub(crate) struct Waiters {
     counter: AtomicU64,
     count: AtomicUsize,
     bytes: AtomicUsize,
+    /// The large commands, with a part for each client.
+    accounts: Arc<Ledger>,
     shards: [Shard; SHARDS],
 }
 
@@ -46,18 +57,29 @@ impl Waiters {
             counter: AtomicU64::new(0),
             count: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
+            accounts: Ledger::fair((WAITING_BYTES_MAX / 1024) as u32),
             shards: std::array::from_fn(|_| Shard::default()),
         }
     }
 
     /// Reserves memory for a command of that size, in bytes; `None` if too much waits already. A
-    /// request always fits when no other waits.
+    /// request always fits when no other waits. The large ones of one client have at most half of
+    /// what they leave free: others' still fit.
     pub(crate) fn reserve(&self, bytes: usize) -> Option<Reserved<'_>> {
+        let client = match bytes {
+            ACCOUNTED_MIN..ACCOUNTED_MAX => client(),
+            _ => None,
+        };
+        let share = match client {
+            Some(_) => Some(self.accounts.take(client, (bytes / 1024) as u32)?),
+            None => None,
+        };
         let count = self.count.fetch_add(1, Ordering::Relaxed);
         let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
         let reserved = Reserved {
             waiters: self,
             bytes,
+            _share: share,
         };
         let fits = before == 0 || before + bytes <= WAITING_BYTES_MAX;
         (fits && count < WAITING_MAX).then_some(reserved)
@@ -127,6 +149,7 @@ impl Waiters {
 pub(crate) struct Reserved<'a> {
     waiters: &'a Waiters,
     bytes: usize,
+    _share: Option<Share>,
 }
 
 impl Drop for Reserved<'_> {
@@ -139,6 +162,7 @@ impl Drop for Reserved<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::edge::account::on_behalf_of;
 
     #[test]
     fn requests_that_wait_are_bounded_in_bytes() {
@@ -152,5 +176,20 @@ mod tests {
         waiting.clear();
         let alone = waiters.reserve(WAITING_BYTES_MAX + 1);
         assert!(alone.is_some(), "one request always has room");
+    }
+
+    /// Large puts of one client left no room for the others.
+    #[test]
+    fn large_commands_of_one_client_leave_room_for_others() {
+        let waiters = Waiters::new(MemberId(1), 1);
+        let of = |port| {
+            let client = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+            on_behalf_of(client, || waiters.reserve(1 << 20))
+        };
+        let crowd: Vec<_> = std::iter::from_fn(|| of(1)).collect();
+        assert_eq!(crowd.len(), 21, "a third");
+        assert!(of(2).is_some());
+        drop(crowd);
+        assert!(of(1).is_some());
     }
 }

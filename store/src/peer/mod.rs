@@ -20,7 +20,7 @@ pub use gate::{CallerGate, ReceivedNumbers};
 pub use receiver::{Evicted, Inbox, PeerService, SnapshotSink};
 pub use sender::{Links, Numbering, Outbox, PeerEvent, PeerListener, SendError};
 pub use service::routes;
-pub use snapshots::{request_members, send_snapshot};
+pub use snapshots::{request_members, request_token_use, send_snapshot};
 
 use keelson_core::{ClusterId, MemberId};
 use tonic::metadata::{MetadataMap, MetadataValue};
@@ -60,6 +60,12 @@ pub struct Introduction {
     /// The random key of the caller's incarnation; never 0.
     pub key: u64,
 }
+
+/// The metadata of a request for the members that queries the last use of a token: its signature.
+/// As metadata, since releases without it ignore that.
+const TOKEN: &str = "keelson-token-bin";
+/// The metadata of the answer, in nanoseconds since 1970.
+const TOKEN_USED: &str = "keelson-token-used";
 
 const CLUSTER: &str = "keelson-cluster-id";
 const FROM: &str = "keelson-from";

@@ -13,13 +13,15 @@ use keelson_proto::peer::{
 };
 use tokio::sync::oneshot;
 use tokio_stream::{Stream, StreamExt};
+use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::Introduction;
 use super::gate::{self, CallerGate, ReceivedNumbers};
 use super::prove::Proofs;
 use super::refusals::Refusals;
+use super::{Introduction, TOKEN, TOKEN_USED};
 use crate::config::Url;
+use crate::edge::TokenSignature;
 
 /// The receiver of messages. Called on the runtime's threads, so it must not block.
 pub trait Inbox: Send + Sync + 'static {
@@ -37,6 +39,9 @@ pub trait Inbox: Send + Sync + 'static {
 
     /// The member list, as of the applied state.
     fn members(&self) -> MembersResponse;
+
+    /// When this member has seen a use of that token last, since 1970.
+    fn token_used(&self, token: &TokenSignature) -> Option<Duration>;
 }
 
 /// Resolves to `Ok` when a snapshot must end in favour of another one.
@@ -160,9 +165,19 @@ impl<I: Inbox, S: SnapshotSink> Peer for PeerService<I, S> {
         &self,
         request: Request<MembersRequest>,
     ) -> Result<Response<MembersResponse>, Status> {
+        let token = request.metadata().get_bin(TOKEN);
+        let token = token.and_then(|token| token.to_bytes().ok());
+        let token = token.and_then(|token| TokenSignature::try_from(&token[..]).ok());
+        let used = token.and_then(|token| self.inbox.token_used(&token));
         let mut answer = self.inbox.members();
         answer.key_is_mine = request.into_inner().key == self.key;
-        Ok(Response::new(answer))
+        let mut response = Response::new(answer);
+        if let Some(used) = used {
+            let used = u64::try_from(used.as_nanos()).unwrap_or(u64::MAX);
+            let used = MetadataValue::from(used);
+            response.metadata_mut().insert(TOKEN_USED, used);
+        }
+        Ok(response)
     }
 
     async fn snapshot(

@@ -12,11 +12,16 @@ use keelson_proto::peer::{
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::MetadataValue;
 use tonic::{Request, Status};
 
-use super::Links;
 use super::connect::{self, ConnectError};
+use super::{Links, TOKEN, TOKEN_USED};
 use crate::config::Url;
+use crate::edge::TokenSignature;
+
+/// The timeout of a query for the use of a token, for which a client's request waits.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The most chunks in flight. A chunk has about 1 MiB, so this bounds the memory for a slow peer.
 const CHUNKS_MAX: usize = 4;
@@ -108,6 +113,25 @@ impl Progress {
 /// Why no URL answered.
 pub async fn request_members(urls: &[Url], tls: &ClientTls) -> Result<MembersResponse, Status> {
     request_from(urls, tls, MembersRequest::default()).await
+}
+
+/// When the member at these URLs has seen a use of the token last, since 1970. `None` without an
+/// answer in a second, and from releases that do not have the query.
+pub async fn request_token_use(
+    urls: &[Url],
+    tls: &ClientTls,
+    token: &TokenSignature,
+) -> Option<Duration> {
+    let mut request = Request::new(MembersRequest::default());
+    let token = MetadataValue::from_bytes(token);
+    request.metadata_mut().insert_bin(TOKEN, token);
+    let query = async {
+        let mut client = connect::connect(urls, tls).await.ok()?;
+        let answer = client.members(request).await.ok()?;
+        let used = answer.metadata().get(TOKEN_USED)?.to_str().ok()?;
+        Some(Duration::from_nanos(used.parse().ok()?))
+    };
+    tokio::time::timeout(QUERY_TIMEOUT, query).await.ok()?
 }
 
 pub(super) async fn request_from(

@@ -19,7 +19,7 @@ use tonic::service::Routes;
 use super::{Inner, Store};
 use crate::Config;
 use crate::disk::RealDisk;
-use crate::edge::CallMetrics;
+use crate::edge::{CallMetrics, SeenTokens};
 use crate::lease::LessorInbox;
 use crate::long_range::LongRanges;
 use crate::member::applier_shell::ApplierShell;
@@ -97,6 +97,7 @@ pub(super) fn assemble(
         waiters: wiring.waiters,
         reads: wiring.reads,
         long_ranges: LongRanges::default(),
+        seen_tokens: wiring.seen_tokens,
         links: wiring.links,
         lessor: wiring.lessor,
         metrics: wiring.metrics,
@@ -129,6 +130,7 @@ struct Wiring {
     links: Links,
     lessor: Arc<LessorInbox>,
     metrics: Arc<MemberMetrics>,
+    seen_tokens: Arc<SeenTokens>,
     hub: Arc<Hub>,
     fatal: Fatal,
 }
@@ -147,6 +149,7 @@ impl Wiring {
             lessor: Arc::new(LessorInbox::new(parts.incarnation)),
             links: Links::new(cluster, member, parts.incarnation, listener, runtime).with_tls(tls),
             metrics: Arc::default(),
+            seen_tokens: Arc::default(),
             executor,
             shared,
             hub,
@@ -231,6 +234,7 @@ impl Wiring {
         let inbox = MemberInbox {
             executor: Arc::clone(&self.executor),
             shared: Arc::clone(&self.shared),
+            seen_tokens: Arc::clone(&self.seen_tokens),
             is_new,
             tls: self.links.tls().clone(),
         };

@@ -6,4 +6,5 @@ mod embedded;
 mod leases;
 mod metrics;
 mod snapshots;
+mod tokens;
 mod tree;

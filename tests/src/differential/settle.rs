@@ -9,6 +9,7 @@ use std::time::Duration;
 use keelson_proto::etcdserverpb::WatchCreateRequest;
 use keelson_proto::mvccpb::Event;
 use keelson_proto::mvccpb::event::EventType;
+use tokio::time::{Instant, timeout_at};
 
 use super::answer::Subject;
 use super::watch::{WatchEnd, WatchRecord};
@@ -47,48 +48,48 @@ pub fn marker_watch() -> WatchCreateRequest {
 /// # Errors
 /// A watcher differs; the text holds both records.
 pub async fn settle(ours: &Subject, theirs: &Subject, revision: i64) -> Result<Settled, String> {
-    let wait = async {
-        loop {
-            let changed = (ours.watches.changed(), theirs.watches.changed());
-            if unsettled(ours, theirs, revision).is_none() {
-                return;
-            }
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let changed = (ours.watches.changed(), theirs.watches.changed());
+        // In one step: an event that came in between was forgotten on one side only.
+        let compare = |ours: &[_], theirs: &[_]| settled(ours, theirs, revision);
+        let unsettled = match ours.watches.settle(&theirs.watches, compare) {
+            Ok(settled) => return Ok(settled),
+            Err(text) => text,
+        };
+        let change = async {
             tokio::select! {
                 () = changed.0 => {}
                 () = changed.1 => {}
             }
+        };
+        if timeout_at(deadline, change).await.is_err() {
+            return Err(unsettled);
         }
+    }
+}
+
+/// What has been compared, if both have sent the event of the marker and the same to each watcher.
+fn settled(ours: &[WatchRecord], theirs: &[WatchRecord], revision: i64) -> Result<Settled, String> {
+    let marked = |records: &[WatchRecord]| {
+        let marker = records.iter().find(|record| *record.request.key == *MARKED);
+        let event = marker.and_then(|record| record.events.last());
+        let kv = event.and_then(|event| event.kv.as_ref());
+        kv.is_some_and(|kv| kv.mod_revision == revision)
     };
-    if tokio::time::timeout(PATIENCE, wait).await.is_err()
-        && let Some(text) = unsettled(ours, theirs, revision)
-    {
-        return Err(text);
+    if !marked(ours) || !marked(theirs) {
+        return Err(format!("no event of the marker at {revision}"));
     }
     let mut settled = Settled::default();
-    each(ours, theirs, |our, their| {
+    for (our, their) in ours.iter().zip(theirs) {
+        if !same(our, their) {
+            return Err(explain(our, their));
+        }
         settled.events += our.events.len();
         let differs = our.at_compaction && our.events != their.events;
         settled.accepted += usize::from(differs && our.end.is_none());
-        None::<()>
-    });
-    ours.watches.forget();
-    theirs.watches.forget();
-    Ok(settled)
-}
-
-fn unsettled(ours: &Subject, theirs: &Subject, revision: i64) -> Option<String> {
-    let marked = |subject: &Subject| {
-        let last = subject.watches.with_records(|records| {
-            let marker = records.iter().find(|record| *record.request.key == *MARKED);
-            let event = marker.and_then(|record| record.events.last()).cloned();
-            event.and_then(|event| event.kv)
-        });
-        last.is_some_and(|kv| kv.mod_revision == revision)
-    };
-    match marked(ours) && marked(theirs) {
-        true => difference(ours, theirs),
-        false => Some(format!("no event of the marker at {revision}")),
     }
+    Ok(settled)
 }
 
 /// The ids of watchers that a compaction at `revision` may end in etcd, because nothing shows that
@@ -103,28 +104,6 @@ pub fn exposed(theirs: &Subject, revision: i64) -> Vec<i64> {
     theirs.watches.with_records(|records| {
         let exposed = records.iter().filter(may_end);
         exposed.map(|record| record.id).collect()
-    })
-}
-
-/// The first result for a pair of watchers.
-fn each<T>(
-    ours: &Subject,
-    theirs: &Subject,
-    mut compare: impl FnMut(&WatchRecord, &WatchRecord) -> Option<T>,
-) -> Option<T> {
-    ours.watches.with_records(|ours| {
-        theirs.watches.with_records(|theirs| {
-            let mut pairs = ours.iter().zip(theirs);
-            pairs.find_map(|(our, their)| compare(our, their))
-        })
-    })
-}
-
-/// The first watcher that has not received the same.
-fn difference(ours: &Subject, theirs: &Subject) -> Option<String> {
-    each(ours, theirs, |our, their| {
-        let differ = !same(our, their);
-        differ.then(|| explain(our, their))
     })
 }
 

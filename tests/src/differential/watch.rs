@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use keelson_proto::etcdserverpb::watch_client::WatchClient;
 use keelson_proto::etcdserverpb::watch_request::RequestUnion;
@@ -12,11 +13,15 @@ use keelson_proto::mvccpb::Event;
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use tonic::transport::Channel;
 
 use crate::proc::client;
+
+/// How long an answer may take after the last message of the stream: only a hang takes longer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 
 /// A response may hold all events since the last compaction.
 const RESPONSE_LIMIT: usize = 256 << 20;
@@ -151,7 +156,9 @@ impl WatchRecorder {
                     return Ok(Some(answer));
                 }
             }
-            changed.await;
+            if timeout(ANSWER_LIMIT, changed).await.is_err() {
+                return Err(Status::deadline_exceeded("the stream has no answer"));
+            }
         }
     }
 
@@ -170,17 +177,21 @@ impl WatchRecorder {
         read(&lock(&self.received).records)
     }
 
-    /// Forgets the events so far, and the watchers that have ended.
-    pub fn forget(&self) {
-        let mut received = lock(&self.received);
-        received.records.retain(|record| record.end.is_none());
-        for record in &mut received.records {
-            record.had_events |= !record.events.is_empty();
-            record.events.clear();
-        }
-        let records = received.records.iter().enumerate();
-        let by_id = records.map(|(at, record)| (record.id, at)).collect();
-        received.by_id = by_id;
+    /// Compares what both have received so far, and forgets it if that succeeds: the events, and
+    /// the watchers that have ended. What comes later is compared later, on both sides.
+    ///
+    /// # Errors
+    /// That of the comparison.
+    pub fn settle<T, E>(
+        &self,
+        other: &WatchRecorder,
+        compare: impl FnOnce(&[WatchRecord], &[WatchRecord]) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let (mut ours, mut theirs) = (lock(&self.received), lock(&other.received));
+        let compared = compare(&ours.records, &theirs.records)?;
+        ours.forget();
+        theirs.forget();
+        Ok(compared)
     }
 }
 
@@ -216,6 +227,16 @@ async fn read(
 }
 
 impl Received {
+    fn forget(&mut self) {
+        self.records.retain(|record| record.end.is_none());
+        for record in &mut self.records {
+            record.had_events |= !record.events.is_empty();
+            record.events.clear();
+        }
+        let records = self.records.iter().enumerate();
+        self.by_id = records.map(|(at, record)| (record.id, at)).collect();
+    }
+
     fn take(&mut self, response: WatchResponse) {
         if response.created {
             if !response.canceled {

@@ -117,7 +117,7 @@ impl Call {
         };
         let (mut gone, mut waits) = (0, 0);
         let hub = self.hub.as_ref().and_then(Weak::upgrade);
-        stream.set_progress(progress, hub.is_some());
+        stream.set_progress(progress);
         let mut forward = |part: &[u8]| {
             if let Some(hub) = &hub {
                 gone += part.len();

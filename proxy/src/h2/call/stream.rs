@@ -155,14 +155,11 @@ impl Stream {
         self.responses.read(data, &mut judge, forward)
     }
 
-    /// How the stream's member states the progress of watches. `of_hub`: the stream is a hub's.
-    pub(super) fn set_progress(&mut self, progress: Option<WatchProgress>, of_hub: bool) {
+    /// How the stream's member states the progress of watches. Until its version is known, a
+    /// statement may precede the events up to it.
+    pub(super) fn set_progress(&mut self, progress: Option<WatchProgress>) {
         if let StreamState::Watch(watches) = &mut self.state {
-            watches.set_ahead(match of_hub {
-                true => progress != Some(WatchProgress::InOrder),
-                // The answer to the client's own request sets the client's position as well.
-                false => progress == Some(WatchProgress::Ahead),
-            });
+            watches.set_ahead(progress != Some(WatchProgress::InOrder));
         }
     }
 

@@ -90,6 +90,7 @@ pub(crate) struct StreamingMember {
     pub(crate) address: SocketAddr,
     watches: Mutex<mpsc::UnboundedReceiver<WatchPeer>>,
     keepalives: Mutex<mpsc::UnboundedReceiver<LeasePeer>>,
+    tokens: Arc<Mutex<Vec<String>>>,
     sockets: Sockets,
     hangs: Arc<AtomicBool>,
     served: AtomicUsize,
@@ -112,7 +113,12 @@ impl StreamingMember {
         let accepting = tokio::spawn(accept(listener, state, connected));
         let (stop, stopped) = oneshot::channel::<()>();
         let connections = ReceiverStream::new(connections).map(Ok::<_, std::io::Error>);
-        let service = Service { watched, kept };
+        let tokens = Arc::default();
+        let service = Service {
+            watched,
+            kept,
+            tokens: Arc::clone(&tokens),
+        };
         let serving = tonic::transport::Server::builder()
             .add_service(WatchServer::new(service.clone()))
             .add_service(LeaseServer::new(service))
@@ -122,6 +128,7 @@ impl StreamingMember {
             address,
             watches: Mutex::new(watches),
             keepalives: Mutex::new(keepalives),
+            tokens,
             sockets,
             hangs,
             served: AtomicUsize::default(),
@@ -134,6 +141,11 @@ impl StreamingMember {
     pub(crate) async fn watch(&self) -> WatchPeer {
         let next = std::future::poll_fn(|cx| self.watches.lock().unwrap().poll_recv(cx));
         time::timeout(PATIENCE, next).await.unwrap().unwrap()
+    }
+
+    /// The tokens of the streams of watches so far.
+    pub(crate) fn tokens(&self) -> Vec<String> {
+        self.tokens.lock().unwrap().clone()
     }
 
     /// The same, however long it takes.
@@ -227,6 +239,7 @@ async fn accept(
 struct Service {
     watched: mpsc::UnboundedSender<WatchPeer>,
     kept: mpsc::UnboundedSender<LeasePeer>,
+    tokens: Arc<Mutex<Vec<String>>>,
 }
 
 type Responses<T> = std::pin::Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -252,6 +265,10 @@ impl Watch for Service {
         &self,
         request: Request<Streaming<pb::WatchRequest>>,
     ) -> Result<Response<Self::WatchStream>, Status> {
+        if let Some(token) = request.metadata().get("token") {
+            let token = token.to_str().unwrap().to_owned();
+            self.tokens.lock().unwrap().push(token);
+        }
         stream(request, &self.watched)
     }
 }

@@ -55,7 +55,7 @@ pub(super) async fn add_user(auth: &mut Client, name: &str, role: &str) {
 }
 
 /// A port with auth. `alice` may read and write `[a, c)`. Returns her token and root's.
-async fn enabled() -> (Port, Client, String, String) {
+pub(super) async fn enabled() -> (Port, Client, String, String) {
     let port = Port::start().await;
     let mut auth = AuthClient::new(channel(&port).await);
     let role = AuthRoleAddRequest { name: "r".into() };

@@ -19,6 +19,7 @@ mod leader;
 mod lease;
 mod lock;
 mod shutdown;
+mod turns;
 mod unread;
 mod watch;
 

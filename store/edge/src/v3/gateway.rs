@@ -49,6 +49,7 @@ impl<B: Backend> Services<B> {
             let watching = self.watch(self.counted(request)).await;
             return watching.unwrap_or_else(|never| match never {});
         }
+        let keeps_alive = path == lease::KEEP_ALIVE;
         let service = path.get(1..).and_then(|rest| rest.split('/').next());
         let Some(own) = service.and_then(Service::named) else {
             return Status::unimplemented("unknown service").into_http();
@@ -57,7 +58,17 @@ impl<B: Backend> Services<B> {
         if deadline::has_passed(deadline) {
             return deadline::exceeded().into_http();
         }
-        match deadline::before(deadline, self.serve(own, self.counted(request))).await {
+        let answering = async {
+            if !own.takes_turns() || keeps_alive {
+                return self.serve(own, self.counted(request)).await;
+            }
+            let account = self.sessions.account(request.headers());
+            match self.turns.turn(account).await {
+                Ok(_turn) => self.serve(own, self.counted(request)).await,
+                Err(refused) => Ok(Status::from(refused).into_http()),
+            }
+        };
+        match deadline::before(deadline, answering).await {
             Ok(Ok(response)) => hold_each(reword(response)),
             Err(late) => late.into_http(),
         }

@@ -4,6 +4,7 @@
 //! serves it, and `hasleader`. It adds neither an allocation nor a router to tonic's generated
 //! code.
 
+mod admission;
 pub(crate) mod auth;
 mod changes;
 mod cluster;
@@ -25,6 +26,7 @@ pub(crate) mod watch;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -58,10 +60,12 @@ use self::slow::SlowLog;
 use self::supervised::{LeaderMonitor, Supervised, Supervision};
 use super::backend::Backend;
 use super::service::GrpcService;
+use super::turns::Turns;
 use crate::Error;
 use crate::calls::{CallBody, CallMetrics, CountedRequest};
 use keelson_port::{Drain, Incoming};
 
+pub use auth::{SeenTokens, TokenSignature};
 pub(super) use maintenance::alarm_name;
 pub use unread::Unread;
 
@@ -89,6 +93,7 @@ pub struct Services<B: Backend> {
     slow: SlowLog,
     leader: LeaderMonitor,
     calls: CallMetrics,
+    turns: Arc<Turns>,
 }
 
 /// The method of watches.
@@ -180,6 +185,7 @@ impl<B: Backend> Services<B> {
             slow,
             leader: LeaderMonitor::default(),
             calls,
+            turns: Turns::new(admission::LIMITS),
             backend,
         }
     }
@@ -269,13 +275,18 @@ impl<B: Backend> GrpcService for Services<B> {
     type Body = CallBody;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let supervision = self.supervision(&request);
-        Supervised::new(self.begin(request), supervision)
+        let mut supervision = self.supervision(&request);
+        let call = self.begin(request, &mut supervision);
+        Supervised::new(call, supervision)
     }
 }
 
 impl<B: Backend> Services<B> {
-    fn begin(&self, request: Request<Incoming>) -> Call<<Routes as GrpcService>::Future> {
+    fn begin(
+        &self,
+        request: Request<Incoming>,
+        supervision: &mut Supervision,
+    ) -> Call<<Routes as GrpcService>::Future> {
         let path = request.uri().path();
         if let Err(error) = admit(&self.backend, path, requires_leader(&request)) {
             return Call::Refused(Some(Status::from(error)));
@@ -296,7 +307,10 @@ impl<B: Backend> Services<B> {
         let whole = |body: Incoming| body.within(MESSAGE_TIME_MAX);
         match service.and_then(Service::named) {
             Some(service) if path == KEEP_ALIVE => own(self.serve(service, self.counted(request))),
-            Some(service) => own(self.serve(service, self.counted(request.map(whole)))),
+            Some(service) => match self.serve_admitted(service, request.map(whole), supervision) {
+                Ok(answering) => own(answering),
+                Err(refused) => Call::Refused(Some(refused.into())),
+            },
             None => Call::Rest(Box::new(GrpcService::call(&self.rest, request))),
         }
     }

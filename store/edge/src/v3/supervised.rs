@@ -24,6 +24,7 @@ use super::watch::trailers;
 use crate::Error;
 use crate::backend::Backend;
 use crate::calls::{CallBody, CallCount, CallMetrics};
+use crate::turns::Turn;
 
 /// After so many election timeouts without a leader streams end: etcd's `maxNoLeaderCnt`. A new
 /// stream is refused at once, but one that exists costs more to begin again.
@@ -83,6 +84,8 @@ type LeaderLost = Termination<Arc<LeaderState>>;
 /// What is added to one call.
 pub(super) struct Supervision {
     slow: Option<SlowCall>,
+    /// The call's place among those in work.
+    turn: Option<Turn>,
     leader: Option<Box<LeaderLost>>,
     /// The deadline of a stream, also while it is not begun. That of another call is where it is
     /// begun.
@@ -104,10 +107,18 @@ impl Supervision {
         let deadline = is_stream.then(|| deadline::of(request)).flatten();
         Supervision {
             slow: slow.begin(method),
+            turn: None,
             leader: led.then(|| Box::new(leader.lost(backend.leader() != MemberId::NONE))),
             deadline: deadline.map(|at| Box::pin(sleep_until(at))),
             count: calls.begin(method),
         }
+    }
+}
+
+impl Supervision {
+    /// Keeps the call's place until its answer begins.
+    pub(super) fn holds(&mut self, turn: Turn) {
+        self.turn = Some(turn);
     }
 }
 
@@ -154,12 +165,14 @@ where
         if let Some(slow) = &mut supervision.slow {
             slow.end();
         }
+        supervision.turn = None;
         let (leader, deadline) = (supervision.leader.take(), supervision.deadline.take());
         let answered = answered.map(|response| match (&leader, &deadline) {
             (None, None) => response,
             _ => response.map(|body| {
                 let supervision = Supervision {
                     slow: None,
+                    turn: None,
                     leader,
                     deadline,
                     count: None,

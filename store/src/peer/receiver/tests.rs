@@ -24,6 +24,10 @@ impl Inbox for NoInbox {
 
     fn note_unknown(&self, _member: MemberId) {}
 
+    fn token_used(&self, token: &TokenSignature) -> Option<Duration> {
+        (token == &[7; 32]).then_some(Duration::from_secs(9))
+    }
+
     fn members(&self) -> MembersResponse {
         MembersResponse {
             member_id: CALLER.from.0,
@@ -190,4 +194,21 @@ async fn a_member_is_verified_although_one_of_its_urls_is_silent() {
     assert_eq!(refused.code(), tonic::Code::FailedPrecondition, "{refused}");
     drop(over);
     serving.await.expect("no panic").expect("no error");
+}
+
+#[tokio::test]
+async fn the_last_use_of_a_token_is_answered_beside_the_members() {
+    let service = service();
+    let query = |token: &[u8]| {
+        let mut request = Request::new(MembersRequest::default());
+        let token = MetadataValue::from_bytes(token);
+        request.metadata_mut().insert_bin(TOKEN, token);
+        service.members(request)
+    };
+    let seen = query(&[7; 32]).await.expect("it is answered");
+    assert_eq!(seen.metadata().get(TOKEN_USED).unwrap(), "9000000000");
+    for token in [&[8; 32][..], &[7; 31], &[]] {
+        let unseen = query(token).await.expect("it is answered");
+        assert!(!unseen.metadata().contains_key(TOKEN_USED), "{token:?}");
+    }
 }

@@ -23,6 +23,7 @@ use self::jwt::JwtClaims;
 pub use self::jwt::{JwtError, JwtHash, JwtKeys, JwtMethod};
 pub(super) use self::sessions::Sessions;
 use self::tokens::Claims;
+pub use self::tokens::{SeenTokens, TokenSignature};
 use crate::Error;
 use crate::backend::Backend;
 use crate::passwords::Passwords;

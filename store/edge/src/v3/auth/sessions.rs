@@ -7,12 +7,15 @@ use http::{Extensions, HeaderMap};
 use keelson_core::state::Error as StateError;
 use keelson_core::state::auth::Caller;
 use keelson_port::ClientName;
+use tokio::sync::Semaphore;
 use tonic::Status;
 
 use super::jwt::{JwtClaims, JwtKeys};
-use super::tokens::{Claims, SeenTokens};
+use super::tokens::{Claims, SeenTokens, signature};
 use crate::Error;
+use crate::account::client;
 use crate::backend::Backend;
+use crate::turns::Account;
 
 /// How long a request waits until this member has applied the login of its token.
 const CATCH_UP_MAX: Duration = Duration::from_secs(5);
@@ -27,6 +30,9 @@ const FORWARDED: [&str; 5] = [
     "via",
 ];
 
+/// The most queries of other members for the uses of tokens at a time.
+const QUERIES_MAX: usize = 8;
+
 /// The members' handle for requests of clients. It has no user by itself: a service that does not
 /// resolve the caller of a request can do nothing while auth is enabled.
 #[derive(Clone)]
@@ -34,13 +40,15 @@ pub(in crate::v3) struct Sessions<B> {
     /// Of a caller without a user.
     anonymous: B,
     seen: Arc<SeenTokens>,
+    queries: Arc<Semaphore>,
 }
 
 impl<B: Backend> Sessions<B> {
     pub(in crate::v3) fn new(backend: &B) -> Sessions<B> {
         Sessions {
             anonymous: backend.acting_as(Caller::Anonymous),
-            seen: Arc::default(),
+            seen: backend.seen_tokens(),
+            queries: Arc::new(Semaphore::new(QUERIES_MAX)),
         }
     }
 
@@ -61,6 +69,26 @@ impl<B: Backend> Sessions<B> {
         Ok(self.of_headers(metadata, request.extensions()).await?)
     }
 
+    /// The account of a call that is not decoded yet: its user while auth is enabled, without a
+    /// valid token its connection.
+    pub(in crate::v3) fn account(&self, headers: &HeaderMap) -> Account {
+        let named = || {
+            if !self.anonymous.auth_enabled() {
+                return None;
+            }
+            let token = std::str::from_utf8(token_of(headers)?).ok()?;
+            let token = token.strip_prefix("Bearer ").unwrap_or(token);
+            match self.anonymous.jwt() {
+                Some((keys, _)) => Some(keys.verified(token, now())?.username),
+                None => Some(Claims::verified(token, &self.anonymous.auth().secret)?.name),
+            }
+        };
+        match named() {
+            Some(name) => Account::User(name),
+            None => Account::Connection(client()),
+        }
+    }
+
     /// As [`Sessions::of`], for a call that is not decoded yet.
     pub(in crate::v3) async fn of_headers(
         &self,
@@ -70,11 +98,8 @@ impl<B: Backend> Sessions<B> {
         if !self.anonymous.auth_enabled() {
             return Ok(self.anonymous.clone());
         }
-        let token = headers
-            .get("token")
-            .or_else(|| headers.get("authorization"));
-        match token {
-            Some(token) => self.with_token(token.as_bytes()).await,
+        match token_of(headers) {
+            Some(token) => self.with_token(token).await,
             None => Ok(self.with_certificate(headers, extensions)),
         }
     }
@@ -104,7 +129,10 @@ impl<B: Backend> Sessions<B> {
         let claims = self.claims(token).await.ok_or_else(refused)?;
         let ttl = self.anonymous.token_ttl();
         if !self.seen.uses(token, claims.issued, now(), ttl) {
-            return Err(refused());
+            let used = self.used_elsewhere(token).await.ok_or_else(refused)?;
+            if !self.seen.uses(token, used, now(), ttl) {
+                return Err(refused());
+            }
         }
         Ok(self.anonymous.acting_as(claims.caller()))
     }
@@ -123,6 +151,14 @@ impl<B: Backend> Sessions<B> {
         Ok(backend.acting_as(caller))
     }
 
+    /// When another member has seen a use of the token last.
+    async fn used_elsewhere(&self, token: &str) -> Option<Duration> {
+        let signature = signature(token)?;
+        // Clients with old tokens do not occupy the other members.
+        let _query = self.queries.try_acquire().ok()?;
+        self.anonymous.token_used_elsewhere(signature).await
+    }
+
     /// The claims of a token that the cluster has signed, once this member has applied what the
     /// member of the login had.
     async fn claims(&self, token: &str) -> Option<Claims> {
@@ -138,6 +174,14 @@ impl<B: Backend> Sessions<B> {
         backend.read_index().await.ok()?;
         Claims::verified(token, &backend.auth().secret)
     }
+}
+
+/// The token of a call that is not decoded yet.
+fn token_of(headers: &HeaderMap) -> Option<&[u8]> {
+    let token = headers
+        .get("token")
+        .or_else(|| headers.get("authorization"))?;
+    Some(token.as_bytes())
 }
 
 /// The time since 1970.

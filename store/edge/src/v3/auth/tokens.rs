@@ -4,7 +4,8 @@
 //! costs no entry in the log, and the token is valid at each member, also after a restart. etcd's
 //! simple tokens are in every member's memory, and a login is an entry. As there, a token ends when
 //! it was not used for `--auth-token-ttl`: each member records the uses that it has seen, and a
-//! token that a member has not seen counts from its login.
+//! token that a member has not seen counts from its login. Before it refuses one that has ended so,
+//! it queries the other members: a client may have used it at one of them alone.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -19,6 +20,9 @@ use ring::hmac;
 const NUMBERS: usize = 3 * size_of::<u64>();
 /// The size of a signature, in bytes: SHA-256's.
 const SIGNATURE: usize = 32;
+
+/// The signature of a token. It identifies the token, and gives no access by itself.
+pub type TokenSignature = [u8; SIGNATURE];
 /// The longest token that is decoded: names have at most 256 bytes.
 const TOKEN_BYTES_MAX: usize = 512;
 
@@ -86,22 +90,31 @@ fn key(secret: &[u8]) -> hmac::Key {
     hmac::Key::new(hmac::HMAC_SHA256, secret)
 }
 
+/// The signature of a token.
+pub(super) fn signature(token: &str) -> Option<TokenSignature> {
+    let decoded = BASE64.decode(token).ok()?;
+    decoded.last_chunk().copied()
+}
+
 /// The tokens that this member has seen.
-#[derive(Default)]
-pub(super) struct SeenTokens {
-    /// When each was used last, since 1970. The key is the token's signature.
-    uses: Mutex<HashMap<[u8; SIGNATURE], Duration>>,
+#[derive(Debug, Default)]
+pub struct SeenTokens {
+    /// When each was used last, since 1970.
+    uses: Mutex<HashMap<TokenSignature, Duration>>,
 }
 
 impl SeenTokens {
+    /// When this member has seen a use of a token last, since 1970.
+    pub fn last_use(&self, token: &TokenSignature) -> Option<Duration> {
+        self.uses.lock().get(token).copied()
+    }
+
     /// Records a use of a verified token at the time `now`. Returns false if the token has ended:
     /// neither issued nor used within `ttl`.
     pub(super) fn uses(&self, token: &str, issued: Duration, now: Duration, ttl: Duration) -> bool {
-        let mut key = [0; SIGNATURE];
-        let Some(decoded) = BASE64.decode(token).ok().filter(|it| SIGNATURE <= it.len()) else {
+        let Some(key) = signature(token) else {
             return false;
         };
-        key.copy_from_slice(&decoded[decoded.len() - SIGNATURE..]);
         let mut uses = self.uses.lock();
         let last = uses.get(&key).copied().unwrap_or(issued);
         if now + AHEAD_MAX < last || last + ttl < now {

@@ -1,0 +1,80 @@
+//! Calls of one account that wait leave room for those of others.
+
+use keelson_proto::etcdserverpb::*;
+use tonic::Request;
+use tonic::transport::Channel;
+
+use super::auth::{enabled, with_token};
+use super::*;
+
+/// More than may be in work of one account.
+const FLOOD: usize = 2_100;
+const OF_ONE: usize = 2_048;
+
+fn put(token: Option<&str>) -> Request<PutRequest> {
+    let put = PutRequest {
+        key: "a".into(),
+        ..PutRequest::default()
+    };
+    match token {
+        Some(token) => with_token(token, put),
+        None => Request::new(put),
+    }
+}
+
+fn range(token: Option<&str>) -> Request<RangeRequest> {
+    let range = RangeRequest {
+        key: "a".into(),
+        ..RangeRequest::default()
+    };
+    match token {
+        Some(token) => with_token(token, range),
+        None => Request::new(range),
+    }
+}
+
+/// Holds puts back, and sends more than may be in work. Then `other` reads, and all end.
+async fn flooded(
+    port: &Port,
+    flood: KvClient<Channel>,
+    token: Option<&str>,
+    mut other: KvClient<Channel>,
+    others: Option<&str>,
+) {
+    port.fake.hold(true);
+    let begin = |_| {
+        let (mut kv, put) = (flood.clone(), put(token));
+        tokio::spawn(async move { kv.put(put).await })
+    };
+    let calls: Vec<_> = (0..FLOOD).map(begin).collect();
+    within(port.fake.held(OF_ONE)).await;
+    let mut own = flood.clone();
+    let mut waits = Box::pin(own.range(range(token)));
+    let read = within(async {
+        tokio::select! {
+            _ = &mut waits => panic!("it waits for the others of its account"),
+            read = other.range(range(others)) => read,
+        }
+    });
+    read.await.unwrap();
+    within(port.fake.held(OF_ONE)).await;
+    port.fake.hold(false);
+    within(waits).await.unwrap();
+    for call in calls {
+        within(call).await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_calls_of_one_connection_leave_room_for_anothers() {
+    let port = Port::start().await;
+    let (flood, other) = (port.kv().await, port.kv().await);
+    flooded(&port, flood, None, other, None).await;
+}
+
+#[tokio::test]
+async fn the_calls_of_one_user_leave_room_for_anothers_on_its_connection() {
+    let (port, _auth, alice, root) = enabled().await;
+    let kv = port.kv().await;
+    flooded(&port, kv.clone(), Some(&alice), kv, Some(&root)).await;
+}
