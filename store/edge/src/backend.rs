@@ -167,8 +167,11 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// The keys of JWT tokens and their time to live; `None` where tokens are the cluster's own.
     fn jwt(&self) -> Option<(Arc<JwtKeys>, Duration)>;
 
-    /// The uses of tokens that this member has seen, which the others query.
-    fn seen_tokens(&self) -> Arc<SeenTokens>;
+    /// The uses of tokens that this member has seen, which the others query. A member without
+    /// others need not implement it.
+    fn seen_tokens(&self) -> Arc<SeenTokens> {
+        Arc::default()
+    }
 
     /// When another member has seen a use of that token last, since 1970. `None` if none has, or
     /// none answers in a second. A member without others need not implement it.

@@ -22,7 +22,8 @@ use crate::{Error, Store, version};
 const BLOB_BYTES: usize = 64 << 10;
 /// The messages that may wait for the client.
 const BLOBS_WAITING: usize = 4;
-/// The snapshots and hashes that a member makes at a time: each has a thread, and holds compactions back.
+/// The snapshots and hashes that a member makes at a time: each has a thread, and holds
+/// compactions back.
 pub(crate) const SNAPSHOTS_MAX: usize = 4;
 /// The longest wait for a client that reads nothing. Its snapshot then ends: it keeps compactions
 /// from deleting rows.

@@ -30,7 +30,7 @@ use tokio_stream::Stream;
 pub(crate) use self::condition::Condition;
 use self::header::{full, hashed, hashed_kv, pieces, with_full_header};
 use super::hub::{FakeHub, FakeWatch};
-use crate::{Backend, Error, JwtKeys, NoAnswer, RaftStatus, SeenTokens, Versions};
+use crate::{Backend, Error, JwtKeys, NoAnswer, RaftStatus, Versions};
 
 const MEMBER: u64 = 0xcafe;
 const CLUSTER: u64 = 0xbeef;
@@ -241,10 +241,6 @@ impl Backend for Fake {
 
     fn jwt(&self) -> Option<(Arc<JwtKeys>, Duration)> {
         self.condition().jwt.clone()
-    }
-
-    fn seen_tokens(&self) -> Arc<SeenTokens> {
-        Arc::default()
     }
 
     fn bcrypt_cost(&self) -> u32 {
