@@ -10,6 +10,9 @@ use tokio::task::JoinSet;
 
 use super::client::{CallOutcome, Client};
 
+/// The refusal of a write by a learner, which is etcd's.
+const AT_A_LEARNER: &str = "etcdserver: rpc not supported for learner";
+
 /// The timeout of a client's attempt, as in the measurements of etcd's outage (blocks.md H).
 pub const ATTEMPT: Duration = Duration::from_millis(200);
 
@@ -149,6 +152,10 @@ async fn write(
                 ledger.acked.push(Ack { key, revision, at });
             }
             CallOutcome::Unknown(reason) => ledger.unknown.push((key, reason)),
+            // A successor serves its port before it votes. Nothing was written.
+            CallOutcome::Refused(status) if status.message() == AT_A_LEARNER => {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
             CallOutcome::Refused(status) => {
                 ledger.refused.push(format!("{key}: {status}"));
                 tokio::time::sleep(Duration::from_millis(10)).await;
