@@ -37,6 +37,9 @@ pub(crate) fn deis_num_instances() -> Option<Result<Size, SizeError>> {
     variable(DEIS_NUM_INSTANCES).map(|text| text.parse())
 }
 
+/// `--config-file` under our own name; it has precedence over etcd's.
+pub(crate) const CONFIG_FILE: &str = "KEELSON_CONFIG_FILE";
+
 /// Deis's variable for the size of a platform.
 pub(crate) const DEIS_NUM_INSTANCES: &str = "DEIS_NUM_INSTANCES";
 

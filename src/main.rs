@@ -6,6 +6,7 @@
 mod announce;
 mod certificates;
 mod commands;
+mod configuration;
 mod environment;
 mod flags;
 mod heap;
@@ -23,10 +24,9 @@ mod signals;
 use std::path::Path;
 use std::process::ExitCode;
 
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use flags::Values;
-use flags::environment::Notice;
 use flags::syntax::{Parsed, SyntaxError};
 use logging::LogOptions;
 use options::HostOptions;
@@ -101,21 +101,21 @@ fn refuse_command_line(program: &str, error: &SyntaxError) -> ExitCode {
     ExitCode::from(error.exit_code())
 }
 
-fn start_host(program: &str, mut values: Values) -> ExitCode {
-    let noticed = flags::environment::apply(&mut values, &environment::etcd_variables());
-    let installed = options::log_options(&values).and_then(LogOptions::install);
+fn start_host(program: &str, given: Values) -> ExitCode {
+    let gathered = configuration::gather(given);
+    let installed = options::log_options(&gathered.values).and_then(LogOptions::install);
     if installed.is_err() {
         // The error itself must be reported, by any log that can be opened.
         let _ = LogOptions::fallback().install();
     }
-    let checked = noticed
-        .map_err(|error| error.to_string())
-        .and_then(|notices| {
-            installed?;
-            notices.iter().for_each(log_notice);
-            // A fault in a flag is reported before anything is done.
-            HostOptions::from_values(&values).map_err(|error| error.to_string())
-        });
+    gathered.log();
+    let checked = match gathered.fault {
+        Some(fault) => Err(fault),
+        // A fault in a flag is reported before anything is done.
+        None => installed.and_then(|()| {
+            HostOptions::from_values(&gathered.values).map_err(|error| error.to_string())
+        }),
+    };
     match checked {
         Ok(options) => {
             end_with_stdin();
@@ -129,22 +129,6 @@ fn start_host(program: &str, mut values: Values) -> ExitCode {
             );
             ExitCode::FAILURE
         }
-    }
-}
-
-fn log_notice(notice: &Notice) {
-    match notice {
-        Notice::Used(name, text) => info!(
-            "variable-name" = name,
-            "variable-value" = text,
-            plain = %format_args!("recognized and used environment variable {name}={text}"),
-            "recognized and used environment variable"
-        ),
-        Notice::Unrecognized(name, text) => warn!(
-            "environment-variable" = %format_args!("{name}={text}"),
-            plain = %format_args!("unrecognized environment variable {name}={text}"),
-            "unrecognized environment variable"
-        ),
     }
 }
 

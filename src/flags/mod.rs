@@ -5,6 +5,7 @@
 //! next word) and Go's messages are part of etcd's interface for users and scripts. `playground`,
 //! which is Keelson's own, uses clap.
 
+pub(crate) mod config_file;
 pub(crate) mod environment;
 pub(crate) mod help;
 mod kind;

@@ -41,8 +41,9 @@ const CHECKS: &str = "members do not compare their data by themselves yet: leave
      out and compare the hashes of `etcdctl endpoint hashkv --cluster`";
 
 group! { FEATURES, "Features",
-    "config-file", Text, "", Unsupported("give flags, or ETCD_* in the environment") =>
-        "Path to the server configuration file.";
+    "config-file", Text, "", Works =>
+        "Path to the server configuration file, YAML or JSON with etcd's keys. Other flags, and\n\
+         variables but ETCD_CONFIG_FILE, are then ignored.";
     "corrupt-check-time", Duration, "0s", Unsupported(CHECKS) =>
         "Duration of time between cluster corruption check passes.";
     "compact-hash-check-time", Duration, "1m", Inert =>

@@ -15,6 +15,8 @@ pub(crate) enum Source {
     CommandLine,
     /// An `ETCD_*` variable.
     Environment,
+    /// The file of `--config-file`.
+    ConfigFile,
 }
 
 /// Values by flag name. Reading a name that is not in the table is a bug and panics.
@@ -45,6 +47,11 @@ impl Values {
     pub(crate) fn source(&self, name: &str) -> Option<Source> {
         debug_assert!(find(name).is_some(), "--{name} is not in the table");
         self.given.get(name).map(|(_, source)| *source)
+    }
+
+    /// The names of all flags that the user set.
+    pub(crate) fn given(&self) -> impl Iterator<Item = &'static str> {
+        self.given.keys().copied()
     }
 
     /// Whether the user set it to another value than the default.

@@ -6,7 +6,7 @@ use keelson_store::config::Url;
 use keelson_store::edge::TlsFiles;
 
 use super::OptionsError;
-use crate::flags::Values;
+use crate::flags::{Source, Values};
 use crate::options_tls::{self, SelfSigned};
 
 /// The client listeners.
@@ -59,13 +59,20 @@ impl Addresses {
             listen_client: values.urls("listen-client-urls"),
             advertise_peer: values.urls("initial-advertise-peer-urls"),
             advertise_client: values.urls("advertise-client-urls"),
-            advertise_client_missing: values.is_given("listen-client-urls")
+            // As in etcd, where a file leaves the default.
+            advertise_client_missing: values
+                .source("listen-client-urls")
+                .is_some_and(|source| source != Source::ConfigFile)
                 && !values.is_given("advertise-client-urls")
                 && !values.is_given("addr"),
         };
         urls.take_names_of_etcd_0_4(values);
-        if !values.is_given("initial-advertise-peer-urls") && !values.is_given("peer-addr") {
-            urls.advertise_default_host();
+        let is_default = |names: [&str; 2]| !names.iter().any(|name| values.is_given(name));
+        if is_default(["initial-advertise-peer-urls", "peer-addr"]) {
+            advertise_default_host(&urls.listen_peer, &mut urls.advertise_peer);
+        }
+        if is_default(["advertise-client-urls", "addr"]) {
+            advertise_default_host(&urls.listen_client, &mut urls.advertise_client);
         }
         Ok(urls)
     }
@@ -108,16 +115,16 @@ impl Addresses {
             }
         }
     }
+}
 
-    /// For a member that listens for peers on all interfaces and advertises nothing: etcd
-    /// advertises the address of the default route.
-    fn advertise_default_host(&mut self) {
-        let listened = &self.listen_peer[0];
-        if listened.host() == "0.0.0.0"
-            && let Some(host) = default_host()
-        {
-            self.advertise_peer = vec![Url::http(&host, listened.port())];
-        }
+/// For a member that listens on all interfaces and advertises nothing: etcd advertises the address
+/// of the default route.
+fn advertise_default_host(listened: &[Url], advertised: &mut Vec<Url>) {
+    let listened = &listened[0];
+    if listened.host() == "0.0.0.0"
+        && let Some(host) = default_host()
+    {
+        *advertised = vec![Url::http(&host, listened.port())];
     }
 }
 

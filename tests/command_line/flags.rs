@@ -199,6 +199,34 @@ fn what_cannot_work_says_so_and_exits() {
     }
 }
 
+/// As in etcd, the file hides the flag and the variable of one name, which would be a conflict.
+#[test]
+fn a_configuration_file_is_read_and_checked() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("m.yml");
+    let text = "nosuch: 1\nname: m1\nheartbeat-interval: 300\nlogger: capnslog\n";
+    std::fs::write(&path, text).unwrap();
+    let path = path.to_str().unwrap();
+    let mut command = keelson();
+    command.env("ETCD_NAME", "b").args(["--name", "c"]);
+    let output = command.args(["--config-file", path]).output().unwrap();
+    let finished = Finished::of(output);
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    for text in [
+        &format!("Loading server configuration from \"{path}\". Other configuration command line "),
+        "ignored because of the configuration file: --name, ETCD_NAME",
+        "line 1: nosuch: unknown key, ignored",
+        "error verifying flags, --election-timeout[1000ms] should be at least",
+    ] {
+        assert!(finished.stderr.contains(text), "{text}: {finished:?}");
+    }
+    let output = keelson().env("KEELSON_CONFIG_FILE", "no.yml").output();
+    let finished = Finished::of(output.unwrap());
+    assert_eq!(finished.code, Some(1));
+    let text = "open no.yml: no such file or directory";
+    assert!(finished.stderr.contains(text), "{finished:?}");
+}
+
 #[test]
 fn the_environment_is_read_and_checked() {
     for (variable, value, line, text) in [

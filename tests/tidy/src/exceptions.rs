@@ -34,6 +34,7 @@ pub const LONG_FUNCTIONS: &[&str] = &[
 /// the others read `/proc`, certificates and sockets, or write logs, notes and what a playground
 /// keeps.
 pub const FILES: &[&str] = &[
+    "src/flags/config_file/mod.rs",
     "src/heap.rs",
     "src/logging/outputs.rs",
     "src/pages.rs",
