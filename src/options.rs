@@ -2,6 +2,7 @@
 //! before it starts.
 
 mod addresses;
+mod compaction;
 mod error;
 mod host;
 #[cfg(test)]
@@ -12,13 +13,13 @@ use std::time::Duration;
 
 use keelson_store::Config;
 use keelson_store::config::{
-    AutoCompaction, InitialClusterState, PeerTlsFiles, QUOTA_BYTES_DEFAULT, StorageEngine, Url,
-    check_bindable,
+    InitialClusterState, PeerTlsFiles, QUOTA_BYTES_DEFAULT, StorageEngine, Url, check_bindable,
 };
 use keelson_store::edge::Access;
 
 use self::addresses::Addresses;
 pub(crate) use self::addresses::ClientListeners;
+use self::compaction::auto_compaction;
 pub(crate) use self::error::OptionsError;
 pub(crate) use self::host::{Bootstrap, ClusterList, HostOptions, ProxyTimes};
 use crate::flags::{self, Effect, Values, parse_cluster};
@@ -94,6 +95,7 @@ impl MemberOptions {
     /// Checks and converts the values.
     pub(crate) fn from_values(values: &Values) -> Result<MemberOptions, OptionsError> {
         refuse_unsupported(values)?;
+        refuse_unusual_times(values)?;
         let urls = Addresses::from_values(values)?;
         check_bindable(&urls.listen_client)?;
         let mut warnings = without_effect(values);
@@ -206,11 +208,28 @@ fn refuse_unsupported(values: &Values) -> Result<(), OptionsError> {
     Ok(())
 }
 
+/// etcd checks the times of its checks, whether they run or not.
+fn refuse_unusual_times(values: &Values) -> Result<(), OptionsError> {
+    for name in [
+        "compact-hash-check-time",
+        "experimental-compact-hash-check-time",
+    ] {
+        if values.duration(name).is_zero() {
+            return Err(OptionsError::ZeroTime(name));
+        }
+    }
+    Ok(())
+}
+
 fn without_effect(values: &Values) -> Vec<String> {
-    flags::all()
-        .filter(|flag| matches!(flag.effect, Effect::Inert | Effect::Ignored))
-        .filter(|flag| values.is_changed(flag))
-        .map(|flag| format!("--{} is accepted but has no effect yet", flag.name))
+    let changed = flags::all().filter(|flag| values.is_changed(flag));
+    let reasons = changed.filter_map(|flag| match flag.effect {
+        Effect::Inert(reason) => Some((flag.name, reason)),
+        Effect::Ignored => Some((flag.name, "etcd ignores it too")),
+        Effect::Works | Effect::Unsupported(_) => None,
+    });
+    reasons
+        .map(|(name, reason)| format!("--{name} has no effect: {reason}"))
         .collect()
 }
 
@@ -260,7 +279,7 @@ fn config(values: &Values, urls: &Addresses) -> Result<Config, OptionsError> {
             0 => SNAPSHOT_COUNT_DEFAULT,
             count => count,
         },
-        snapshot_catchup_entries: values.count("snapshot-catchup-entries"),
+        snapshot_catchup_entries: values.count(newest(values, "snapshot-catchup-entries")),
         quota_bytes: quota_bytes(values.signed("quota-backend-bytes")),
         auto_compaction: auto_compaction(values)?,
         max_txn_ops: values.size("max-txn-ops"),
@@ -336,33 +355,6 @@ fn quota_bytes(given: i64) -> u64 {
     match given {
         0 => QUOTA_BYTES_DEFAULT,
         given => u64::try_from(given).unwrap_or(u64::MAX),
-    }
-}
-
-/// `--auto-compaction-mode` and `--auto-compaction-retention`: as in etcd, a bare number is of
-/// hours or of revisions, and a duration in the mode of revisions counts its nanoseconds.
-fn auto_compaction(values: &Values) -> Result<Option<AutoCompaction>, OptionsError> {
-    let mode = values.text("auto-compaction-mode");
-    let text = values.text(newest(values, "auto-compaction-retention"));
-    let number: Option<u64> = text.parse().ok();
-    let duration = flags::parse_duration(text);
-    let revisions = |count: u128| {
-        let kept = i64::try_from(count).unwrap_or(i64::MAX);
-        (kept != 0).then_some(AutoCompaction::Revision(kept))
-    };
-    let period = |ms: u128| {
-        let ms = u64::try_from(ms).unwrap_or(u64::MAX);
-        (ms != 0).then_some(AutoCompaction::Periodic(ms))
-    };
-    match (mode, number, duration) {
-        // As in etcd.
-        ("periodic" | "revision", ..) if text.is_empty() => Ok(None),
-        ("periodic", Some(hours), _) => Ok(period(u128::from(hours) * 3_600_000)),
-        ("revision", Some(count), _) => Ok(revisions(count.into())),
-        ("periodic", None, Some(time)) => Ok(period(time.as_nanos().div_ceil(1_000_000))),
-        ("revision", None, Some(time)) => Ok(revisions(time.as_nanos())),
-        ("periodic" | "revision", None, None) => Err(OptionsError::Retention(text.to_owned())),
-        _ => Err(OptionsError::CompactionMode(mode.to_owned())),
     }
 }
 

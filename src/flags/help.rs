@@ -57,7 +57,7 @@ const MAIN: [&str; 10] = [
 ];
 
 /// The heading of flags that have no effect, or are refused.
-const NOT_IMPLEMENTED: &str = "Not implemented yet";
+const WITHOUT_EFFECT: &str = "Without effect, or not supported";
 
 /// The names of all commands.
 pub(crate) fn commands() -> impl Iterator<Item = &'static str> {
@@ -83,7 +83,7 @@ pub(crate) fn help(program: &str) -> String {
     text
 }
 
-/// Every flag, grouped as in etcd's help. Flags that are not implemented come last.
+/// Every flag, grouped as in etcd's help. Flags that do not work come last.
 pub(crate) fn help_all(program: &str) -> String {
     let mut text = usage(program);
     let is_here = |flag: &&Flag| matches!(flag.effect, Effect::Works | Effect::Ignored);
@@ -93,7 +93,7 @@ pub(crate) fn help_all(program: &str) -> String {
             describe(&mut text, flag);
         }
     }
-    let _ = writeln!(text, "\n{NOT_IMPLEMENTED}:");
+    let _ = writeln!(text, "\n{WITHOUT_EFFECT}:");
     for flag in super::all().filter(|flag| !is_here(flag)) {
         describe(&mut text, flag);
     }
@@ -127,12 +127,17 @@ fn describe(text: &mut String, flag: &Flag) {
     for line in flag.doc.lines() {
         let _ = writeln!(text, "    {line}");
     }
+    if let Some(state) = state(flag) {
+        let _ = writeln!(text, "    {state}");
+    }
+}
+
+/// Why the flag does not work, as a sentence.
+pub(crate) fn state(flag: &Flag) -> Option<String> {
     match flag.effect {
-        Effect::Works | Effect::Ignored => {}
-        Effect::Inert => text.push_str("    Accepted; has no effect yet.\n"),
-        Effect::Unsupported(remedy) => {
-            let _ = writeln!(text, "    Not supported yet: {remedy}.");
-        }
+        Effect::Works | Effect::Ignored => None,
+        Effect::Inert(reason) => Some(format!("Has no effect: {reason}.")),
+        Effect::Unsupported(remedy) => Some(format!("Not supported yet: {remedy}.")),
     }
 }
 
@@ -173,7 +178,7 @@ mod tests {
                 .lines()
                 .nth(2)
                 .expect("a third line")
-                .contains("no effect yet")
+                .contains("no effect: ")
         );
     }
 
@@ -195,9 +200,9 @@ mod tests {
     fn what_is_not_here_yet_comes_last() {
         let text = help_all("keelson");
         let (here, later) = text
-            .split_once("\nNot implemented yet:\n")
+            .split_once("\nWithout effect, or not supported:\n")
             .expect("a group");
-        assert!(!here.contains("Not supported yet") && !here.contains("no effect yet"));
+        assert!(!here.contains("Not supported yet") && !here.contains("no effect: "));
         assert!(later.contains("--max-wals") && !later.contains("--data-dir '"));
     }
 

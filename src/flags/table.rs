@@ -2,7 +2,7 @@
 
 use keelson_store::config::StorageEngine;
 
-use super::{Effect::*, Flag, Group, Kind::*, group};
+use super::{Effect::*, Flag, Group, Kind::*, group, reasons::*};
 
 group! { MEMBER, "Member",
     "name", Text, "default", Works =>
@@ -27,15 +27,15 @@ group! { MEMBER, "Member",
         "List of URLs to listen on for client traffic, gRPC and HTTP alike.";
     "listen-client-http-urls", MaybeUrls, "", Unsupported(ONE_PORT) =>
         "List of URLs to listen on for http only client traffic.";
-    "max-snapshots", Count, "5", Inert =>
+    "max-snapshots", Count, "5", Inert(ONE_SNAPSHOT) =>
         "Maximum number of snapshot files to retain (0 is unlimited).";
-    "max-wals", Count, "5", Inert =>
+    "max-wals", Count, "5", Inert(LOG_IS_CUT) =>
         "Maximum number of wal files to retain (0 is unlimited).";
-    "memory-mlock", Bool, "false", Inert =>
+    "memory-mlock", Bool, "false", Inert(PAGE_CACHE) =>
         "Enable to enforce etcd pages (in particular bbolt) to stay in RAM.";
     "quota-backend-bytes", Signed, "0", Works =>
         "Raise alarms when backend size exceeds the given quota (0: 2 GiB, negative: no quota).";
-    "backend-bbolt-freelist-type", Text, "map", Inert =>
+    "backend-bbolt-freelist-type", Text, "map", Inert(NO_BBOLT) =>
         "Freelist type of bbolt, which Keelson does not use.";
     "backend-batch-interval", Duration, "0", Works =>
         "Maximum time before the storage engine commits (0: 100ms). Writes do not wait for it.";
@@ -53,29 +53,19 @@ group! { MEMBER, "Member",
         "Frequency duration of server-to-client ping to check if a connection is alive.";
     "grpc-keepalive-timeout", Duration, "20s", Works =>
         "Additional duration of wait before closing a non-responsive connection.";
-    "socket-reuse-port", Bool, "false", Inert =>
+    "socket-reuse-port", Bool, "false", Inert(ONE_PROCESS) =>
         "Enable to set socket option SO_REUSEPORT on listeners.";
-    "socket-reuse-address", Bool, "false", Inert =>
+    "socket-reuse-address", Bool, "false", Inert(ALWAYS_ON) =>
         "Enable to set socket option SO_REUSEADDR on listeners (always on in Keelson).";
     "enable-grpc-gateway", Bool, "true", Unsupported(GATEWAY) =>
         "Enable the JSON gateway (always on in Keelson).";
-    "raft-read-timeout", Duration, "5s", Inert =>
+    "raft-read-timeout", Duration, "5s", Inert(OWN_TIMES) =>
         "Read timeout set on each peer connection.";
-    "raft-write-timeout", Duration, "5s", Inert =>
+    "raft-write-timeout", Duration, "5s", Inert(OWN_TIMES) =>
         "Write timeout set on each peer connection.";
     "feature-gates", Text, "", Unsupported(GATES) =>
         "A set of key=value pairs that describe gates for alpha/experimental features.";
 }
-
-const ONE_PORT: &str = "one port serves gRPC and HTTP: give it in --listen-client-urls";
-
-const GATEWAY: &str =
-    "the JSON gateway is always on; keep clients from /v3 with a firewall or a proxy";
-
-const GATES: &str = "none of etcd's feature gates is implemented, its corruption checks \
-     included: leave the flag out";
-
-const DISCOVERY: &str = "use a discovery cluster without users, on a network you trust or over TLS";
 
 group! { CLUSTERING, "Clustering",
     "initial-advertise-peer-urls", Urls, "http://localhost:2380", Works =>
@@ -139,7 +129,7 @@ group! { CLUSTERING, "Clustering",
     "v2-ttl-grace", Duration, "20s", Works =>
         "Time that a new leader gives overdue keys of the V2 API, so that their owners can\n\
          renew them. Longer than a heartbeat.";
-    "v2-deprecation", Text, "write-only", Inert =>
+    "v2-deprecation", Text, "write-only", Inert(V2_STAYS) =>
         "Phase of v2store deprecation.";
 }
 
@@ -154,17 +144,25 @@ group! { LOGGING, "Logging",
         "Configures log level: debug, info, warn, error, panic, or fatal.";
     "log-format", OneOf(&["", "json", "console"]), "", Works =>
         "'json' or 'console'; has precedence over --logger.";
-    "enable-log-rotation", Bool, "false", Unsupported("use logrotate with copytruncate") =>
+    "enable-log-rotation", Bool, "false", Unsupported(USE_LOGROTATE) =>
         "Enable log rotation of a single log-outputs file target.";
-    "log-rotation-config-json", Text, "", Inert =>
+    "log-rotation-config-json", Text, ROTATION, Inert(NO_ROTATION) =>
         "Configures log rotation if enabled with a JSON logger config.";
     "debug", Bool, "false", Works =>
         "Enable debug-level logging; --log-level=debug is the newer name.";
-    "log-package-levels", Text, "", Inert =>
+    "log-package-levels", Text, "", Inert(ONE_LEVEL) =>
         "Specify a particular log level for each etcd package.";
+    "disable-log-sampling", Bool, "false", Inert(NO_SAMPLING) =>
+        "Disable log sampling.";
     "warning-unary-request-duration", Duration, "300ms", Works =>
         "Time after which a slow unary request is logged.";
 }
+
+/// lumberjack's fields, with its defaults.
+const ROTATION: &str = concat!(
+    r#"{"maxsize":100,"maxage":0,"maxbackups":0,"#,
+    r#""localtime":false,"compress":false}"#
+);
 
 const LEVELS: &[&str] = &["debug", "info", "warn", "error", "dpanic", "panic", "fatal"];
 

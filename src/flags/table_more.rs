@@ -1,24 +1,24 @@
-//! Flags with little or no effect yet: monitoring, the v2 proxy, features, and old names.
+//! Flags of monitoring, backups, the v2 proxy and features, and old names.
 
-use super::{Effect::*, Flag, Group, Kind::*, group};
+use super::{Effect::*, Flag, Group, Kind::*, group, reasons::*};
 
 group! { MONITORING, "Profiling and Monitoring",
-    "enable-pprof", Bool, "false", Inert =>
+    "enable-pprof", Bool, "false", Inert(NO_PPROF) =>
         "Enable runtime profiling data via HTTP server.";
     "metrics", OneOf(&["basic", "extensive"]), "basic", Works =>
         "Set level of detail for exported metrics, specify 'extensive' to include server side\n\
          grpc histogram metrics.";
     "listen-metrics-urls", MaybeUrls, "", Works =>
         "List of URLs to listen on for the metrics and health endpoints.";
-    "enable-distributed-tracing", Bool, "false", Inert =>
+    "enable-distributed-tracing", Bool, "false", Inert(NO_TRACING) =>
         "Enable distributed tracing.";
-    "distributed-tracing-address", Text, "localhost:4317", Inert =>
+    "distributed-tracing-address", Text, "localhost:4317", Inert(NO_TRACING) =>
         "Distributed tracing collector address.";
-    "distributed-tracing-service-name", Text, "etcd", Inert =>
+    "distributed-tracing-service-name", Text, "etcd", Inert(NO_TRACING) =>
         "Distributed tracing service name.";
-    "distributed-tracing-instance-id", Text, "", Inert =>
+    "distributed-tracing-instance-id", Text, "", Inert(NO_TRACING) =>
         "Distributed tracing instance ID.";
-    "distributed-tracing-sampling-rate", Count, "0", Inert =>
+    "distributed-tracing-sampling-rate", Count, "0", Inert(NO_TRACING) =>
         "Number of samples to collect per million spans.";
 }
 
@@ -33,12 +33,9 @@ group! { PROXY, "v2 Proxy",
         "Time (in milliseconds) for a dial to timeout.";
     "proxy-write-timeout", Count, "5000", Works =>
         "Time (in milliseconds) for a write to timeout.";
-    "proxy-read-timeout", Count, "0", Inert =>
+    "proxy-read-timeout", Count, "0", Inert(CUTS_WATCHES) =>
         "Time (in milliseconds) for a read to timeout. Anything but 0 would cut watches.";
 }
-
-const CHECKS: &str = "members do not compare their data by themselves yet: leave the flag \
-     out and compare the hashes of `etcdctl endpoint hashkv --cluster`";
 
 group! { FEATURES, "Features",
     "config-file", Text, "", Works =>
@@ -46,21 +43,21 @@ group! { FEATURES, "Features",
          variables but ETCD_CONFIG_FILE, are then ignored.";
     "corrupt-check-time", Duration, "0s", Unsupported(CHECKS) =>
         "Duration of time between cluster corruption check passes.";
-    "compact-hash-check-time", Duration, "1m", Inert =>
+    "compact-hash-check-time", Duration, "1m", Inert(NO_CHECKS) =>
         "Duration of time between leader checks followers compaction hashes.";
-    "compaction-batch-limit", Count, "1000", Inert =>
+    "compaction-batch-limit", Count, "1000", Inert(OWN_STEPS) =>
         "Maximum revisions deleted in each compaction batch.";
-    "compaction-sleep-interval", Duration, "10ms", Inert =>
+    "compaction-sleep-interval", Duration, "10ms", Inert(OWN_STEPS) =>
         "Sleep interval between each compaction batch.";
     "watch-progress-notify-interval", Duration, "10m", Works =>
         "Duration of periodical watch progress notification.";
     "warning-apply-duration", Duration, "100ms", Works =>
         "Time after which a slow apply is logged.";
-    "bootstrap-defrag-threshold-megabytes", Count, "0", Inert =>
+    "bootstrap-defrag-threshold-megabytes", Count, "0", Inert(NO_DEFRAG) =>
         "Defragment at start when that frees at least so much.";
     "max-learners", Count, "1", Works =>
         "Maximum number of learner members in the cluster membership.";
-    "downgrade-check-time", Duration, "5s", Inert =>
+    "downgrade-check-time", Duration, "5s", Inert(NO_DOWNGRADE) =>
         "Duration of time between two downgrade status checks.";
     "snapshot-catchup-entries", Count, "5000", Works =>
         "Number of entries kept for a slow follower after the log is compacted.";
@@ -79,19 +76,19 @@ group! { EXPERIMENTAL, "Experimental names of etcd 2 to 3.5",
         "Now --corrupt-check-time.";
     "experimental-compact-hash-check-enabled", Bool, "false", Unsupported(CHECKS) =>
         "Let the leader check followers' compaction hashes.";
-    "experimental-compact-hash-check-time", Duration, "1m", Inert =>
+    "experimental-compact-hash-check-time", Duration, "1m", Inert(NO_CHECKS) =>
         "Now --compact-hash-check-time.";
-    "experimental-enable-v2v3", Text, "", Unsupported("the v2 API has its own store") =>
+    "experimental-enable-v2v3", Text, "", Unsupported(OWN_STORE) =>
         "Serve v2 requests through the v3 backend under a given prefix.";
-    "experimental-backend-bbolt-freelist-type", Text, "array", Inert =>
+    "experimental-backend-bbolt-freelist-type", Text, "array", Inert(NO_BBOLT) =>
         "Now --backend-bbolt-freelist-type.";
-    "experimental-enable-lease-checkpoint", Bool, "false", Inert =>
+    "experimental-enable-lease-checkpoint", Bool, "false", Inert(LEASES_LAST) =>
         "Let the leader persist the remaining TTL of leases.";
-    "experimental-enable-lease-checkpoint-persist", Bool, "false", Inert =>
+    "experimental-enable-lease-checkpoint-persist", Bool, "false", Inert(LEASES_LAST) =>
         "Persist the remaining TTL of leases.";
-    "experimental-compaction-batch-limit", Count, "1000", Inert =>
+    "experimental-compaction-batch-limit", Count, "1000", Inert(OWN_STEPS) =>
         "Now --compaction-batch-limit.";
-    "experimental-compaction-sleep-interval", Duration, "10ms", Inert =>
+    "experimental-compaction-sleep-interval", Duration, "10ms", Inert(OWN_STEPS) =>
         "Now --compaction-sleep-interval.";
     "experimental-peer-skip-client-san-verification", Bool, "false", Works =>
         "Now --peer-skip-client-san-verification.";
@@ -101,41 +98,39 @@ group! { EXPERIMENTAL, "Experimental names of etcd 2 to 3.5",
         "Now --warning-apply-duration.";
     "experimental-warning-unary-request-duration", Duration, "300ms", Works =>
         "Now --warning-unary-request-duration.";
-    "experimental-memory-mlock", Bool, "false", Inert =>
+    "experimental-memory-mlock", Bool, "false", Inert(PAGE_CACHE) =>
         "Now --memory-mlock.";
-    "experimental-txn-mode-write-with-shared-buffer", Bool, "true", Inert =>
+    "experimental-txn-mode-write-with-shared-buffer", Bool, "true", Inert(NO_BBOLT) =>
         "Share the read buffer with write transactions.";
-    "experimental-bootstrap-defrag-threshold-megabytes", Count, "0", Inert =>
+    "experimental-bootstrap-defrag-threshold-megabytes", Count, "0", Inert(NO_DEFRAG) =>
         "Now --bootstrap-defrag-threshold-megabytes.";
     "experimental-max-learners", Count, "1", Works =>
         "Now --max-learners.";
-    "experimental-wait-cluster-ready-timeout", Duration, "5s", Inert =>
+    "experimental-wait-cluster-ready-timeout", Duration, "5s", Inert(WAITS) =>
         "Longest wait for the cluster before serving.";
-    "experimental-snapshot-catchup-entries", Count, "5000", Inert =>
+    "experimental-snapshot-catchup-entries", Count, "5000", Works =>
         "Now --snapshot-catchup-entries.";
-    "experimental-downgrade-check-time", Duration, "5s", Inert =>
+    "experimental-downgrade-check-time", Duration, "5s", Inert(NO_DOWNGRADE) =>
         "Now --downgrade-check-time.";
-    "experimental-stop-grpc-service-on-defrag", Bool, "false", Inert =>
+    "experimental-stop-grpc-service-on-defrag", Bool, "false", Inert(NO_DEFRAG) =>
         "Stop the gRPC service while defragmenting.";
-    "experimental-enable-distributed-tracing", Bool, "false", Inert =>
+    "experimental-enable-distributed-tracing", Bool, "false", Inert(NO_TRACING) =>
         "Now --enable-distributed-tracing.";
-    "experimental-distributed-tracing-address", Text, "localhost:4317", Inert =>
+    "experimental-distributed-tracing-address", Text, "localhost:4317", Inert(NO_TRACING) =>
         "Now --distributed-tracing-address.";
-    "experimental-distributed-tracing-service-name", Text, "etcd", Inert =>
+    "experimental-distributed-tracing-service-name", Text, "etcd", Inert(NO_TRACING) =>
         "Now --distributed-tracing-service-name.";
-    "experimental-distributed-tracing-instance-id", Text, "", Inert =>
+    "experimental-distributed-tracing-instance-id", Text, "", Inert(NO_TRACING) =>
         "Now --distributed-tracing-instance-id.";
-    "experimental-distributed-tracing-sampling-rate", Count, "0", Inert =>
+    "experimental-distributed-tracing-sampling-rate", Count, "0", Inert(NO_TRACING) =>
         "Now --distributed-tracing-sampling-rate.";
-    "experimental-v3demo", Bool, "false", Inert =>
+    "experimental-v3demo", Bool, "false", Inert(ALWAYS_ON) =>
         "The v3 API is always on.";
-    "experimental-gRPC-addr", Text, "127.0.0.1:2378", Inert =>
+    "experimental-gRPC-addr", Text, "127.0.0.1:2378", Inert(ONE_ADDRESS) =>
         "gRPC is served on --listen-client-urls.";
     "experimental-auto-compaction-retention", Retention, "0", Works =>
         "Now --auto-compaction-retention.";
 }
-
-const PEERS: &str = "list the members in --initial-cluster instead";
 
 group! { OBSOLETE, "Names of etcd 0.4",
     "addr", HostPort, "", Works =>

@@ -63,6 +63,18 @@ pub(crate) enum OptionsError {
     /// etcd's text, or that of a key that cannot be used.
     #[error("--auth-token: {0}")]
     AuthToken(String),
+    /// etcd's text.
+    #[error("--{0} must be >0 (set to 0s)")]
+    ZeroTime(&'static str),
+    /// etcd's text.
+    #[error("both --discovery-token and --discovery-endpoints must be set")]
+    HalfDiscovery,
+    /// etcd's text.
+    #[error("--discovery-endpoints must not contain empty endpoints")]
+    EmptyEndpoint,
+    /// etcd's text.
+    #[error("undefined auto-compaction-mode; choose periodic or revision")]
+    NoCompactionMode,
     /// A mode that etcd does not have.
     #[error("unknown auto-compaction-mode \"{0}\"; choose periodic or revision")]
     CompactionMode(String),

@@ -98,6 +98,13 @@ impl Bootstrap {
             return Err(OptionsError::Bootstrap);
         }
         let text = |flag: &str| values.text(flag).to_owned();
+        let (token, endpoints) = (text("discovery-token"), text("discovery-endpoints"));
+        if token.is_empty() != endpoints.is_empty() {
+            return Err(OptionsError::HalfDiscovery);
+        }
+        if !endpoints.is_empty() && endpoints.split(',').any(|one| one.trim().is_empty()) {
+            return Err(OptionsError::EmptyEndpoint);
+        }
         let tls = options_tls::discovery(values)?;
         Ok(match (text("discovery"), text("discovery-srv")) {
             (url, _) if !url.is_empty() => {

@@ -1,5 +1,7 @@
 //! Command lines, and the options that a member or proxy gets from them.
 
+use keelson_store::config::AutoCompaction;
+
 use super::*;
 use crate::flags::syntax::{Parsed, parse};
 
@@ -140,7 +142,10 @@ fn what_has_no_effect_is_said_and_defaults_are_not() {
     let options = options("--max-wals 7 --max-snapshots 5 --auto-tls=false").expect("good");
     assert_eq!(
         options.warnings,
-        ["--max-wals is accepted but has no effect yet"]
+        [
+            "--max-wals has no effect: the log is cut where the storage engine holds everything \
+             before"
+        ]
     );
 }
 
@@ -235,5 +240,34 @@ fn a_fault_in_the_options_of_the_other_role_is_no_error() {
     for role in ["off", "on"] {
         let error = host(&format!("--proxy {role} {conflict}")).expect_err("two of these flags");
         assert!(matches!(error, OptionsError::Bootstrap), "{error}");
+    }
+}
+
+/// Texts of etcd 3.7's `Validate`.
+#[test]
+fn halves_of_a_discovery_and_empty_modes_are_refused() {
+    let host = |line: &str| {
+        let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        match parse(&words) {
+            Ok(Parsed::Member(values)) => HostOptions::from_values(&values),
+            other => panic!("{line}: {other:?}"),
+        }
+    };
+    let both = "both --discovery-token and --discovery-endpoints must be set";
+    for (line, text) in [
+        ("--discovery-token t", both),
+        ("--discovery-endpoints 127.0.0.1:1", both),
+        (
+            "--discovery-token t --discovery-endpoints 127.0.0.1:1,",
+            "--discovery-endpoints must not contain empty endpoints",
+        ),
+        ("--auto-compaction-mode=", "undefined auto-compaction-mode"),
+        (
+            "--compact-hash-check-time 0",
+            "--compact-hash-check-time must be >0 (set to 0s)",
+        ),
+    ] {
+        let error = host(line).expect_err(line).to_string();
+        assert!(error.starts_with(text), "{line}: {error}");
     }
 }

@@ -64,7 +64,7 @@ fn help_goes_to_standard_output() {
         "Security:",
         "Logging:",
         "--initial-cluster ",
-        "Not implemented yet:",
+        "Without effect, or not supported:",
     ] {
         assert!(help.stdout.contains(part), "{part}");
     }
