@@ -54,6 +54,8 @@ fn run(program: &str, words: &[String]) -> ExitCode {
         Some("import") => commands::import::run(words),
         Some("util") => commands::util::run(words),
         Some("grpc-proxy") => commands::grpc_proxy::run(words),
+        Some("man") => commands::man::run(words),
+        Some("completions") => commands::complete::run(words),
         Some("version") => print(&flags::help::version_text(program)),
         Some("help") => help(program, words.get(1).map(String::as_str)),
         _ => host_role(program, words),
@@ -87,7 +89,7 @@ fn help(program: &str, of: Option<&str>) -> ExitCode {
 }
 
 /// Writes to standard output. A reader that closes the pipe early (`| head`) is not an error.
-fn print(text: &str) -> ExitCode {
+pub(crate) fn print(text: &str) -> ExitCode {
     let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
     ExitCode::SUCCESS
 }

@@ -110,6 +110,11 @@ enum DiscoveryCommandError {
     Size(#[from] SizeError),
 }
 
+/// The command line.
+pub(super) fn command() -> clap::Command {
+    <DiscoveryArguments as clap::CommandFactory>::command()
+}
+
 /// Runs the command.
 pub(crate) fn run(words: &[String]) -> ExitCode {
     match DiscoveryArguments::parse_from(words).action {

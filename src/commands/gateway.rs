@@ -69,6 +69,11 @@ enum GatewayCommandError {
     Tls,
 }
 
+/// The command line.
+pub(super) fn command() -> clap::Command {
+    <GatewayArguments as clap::CommandFactory>::command()
+}
+
 /// Runs the command.
 pub(crate) fn run(words: &[String]) -> ExitCode {
     let words = super::flags_last(words, &GatewayArguments::command());

@@ -160,6 +160,11 @@ enum GrpcProxyCommandError {
     NotOffered(&'static str, &'static str),
 }
 
+/// The command line.
+pub(super) fn command() -> clap::Command {
+    <GrpcProxyArguments as clap::CommandFactory>::command()
+}
+
 /// Runs the command.
 pub(crate) fn run(words: &[String]) -> ExitCode {
     let words = super::flags_last(words, &GrpcProxyArguments::command());

@@ -35,6 +35,11 @@ enum ImportCommandError {
     Import(#[from] ImportError),
 }
 
+/// The command line.
+pub(super) fn command() -> clap::Command {
+    <ImportArguments as clap::CommandFactory>::command()
+}
+
 /// Runs the command.
 pub(crate) fn run(words: &[String]) -> ExitCode {
     let arguments = ImportArguments::parse_from(words);

@@ -4,6 +4,7 @@
 
 mod access;
 pub(crate) mod channel;
+pub(crate) mod complete;
 pub(crate) mod discovery;
 pub(crate) mod doctor;
 mod embedded;
@@ -11,6 +12,7 @@ pub(crate) mod gateway;
 pub(crate) mod grpc_proxy;
 pub(crate) mod import;
 mod joining;
+pub(crate) mod man;
 mod new_member;
 pub(crate) mod promote;
 pub(crate) mod replace;
@@ -33,6 +35,21 @@ use crate::signals::{Signals, Stop};
 
 /// Bound on the time in which open connections may end.
 const STOP_MAX: Duration = Duration::from_secs(8);
+
+/// The command lines of the commands that have flags.
+fn all() -> [Command; 9] {
+    [
+        crate::playground::command(),
+        discovery::command(),
+        doctor::command(),
+        gateway::command(),
+        promote::command(),
+        replace::command(),
+        import::command(),
+        util::command(),
+        grpc_proxy::command(),
+    ]
+}
 
 /// Runs a command until it ends or a signal stops it, and prints its error.
 fn run<E: std::fmt::Display>(

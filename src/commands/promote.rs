@@ -64,6 +64,11 @@ enum PromoteCommandError {
     Refused(String),
 }
 
+/// The command line.
+pub(super) fn command() -> clap::Command {
+    <PromoteArguments as clap::CommandFactory>::command()
+}
+
 /// Runs the command.
 pub(crate) fn run(words: &[String]) -> ExitCode {
     super::run(

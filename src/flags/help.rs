@@ -7,7 +7,7 @@ use keelson_store::version;
 use super::{Effect, Flag, GROUPS, Kind, find};
 
 /// The commands of `main`, each with a summary.
-const COMMANDS: [(&str, &str); 11] = [
+const COMMANDS: [(&str, &str); 13] = [
     (
         "playground",
         "Start a cluster on this machine to try things out.",
@@ -35,6 +35,11 @@ const COMMANDS: [(&str, &str); 11] = [
         "grpc-proxy",
         "Forward gRPC and HTTP requests to members (grpc-proxy start).",
     ),
+    ("man", "Write the manual page."),
+    (
+        "completions",
+        "Write what bash, zsh or fish offers at TAB (completions bash).",
+    ),
     ("version", "Show the version."),
     (
         "help",
@@ -58,6 +63,11 @@ const MAIN: [&str; 10] = [
 
 /// The heading of flags that have no effect, or are refused.
 const WITHOUT_EFFECT: &str = "Without effect, or not supported";
+
+/// The names of all commands, each with its summary.
+pub(crate) fn summaries() -> impl Iterator<Item = (&'static str, &'static str)> {
+    COMMANDS.iter().copied()
+}
 
 /// The names of all commands.
 pub(crate) fn commands() -> impl Iterator<Item = &'static str> {

@@ -63,6 +63,11 @@ enum PlaygroundError {
     Io(#[from] std::io::Error),
 }
 
+/// The command line.
+pub(crate) fn command() -> clap::Command {
+    <Arguments as clap::CommandFactory>::command()
+}
+
 /// Runs until Ctrl-C, SIGTERM, or a host that cannot start.
 pub(crate) fn run(words: &[String]) -> ExitCode {
     let arguments = Arguments::parse_from(words);

@@ -57,6 +57,11 @@ enum Form {
     Json,
 }
 
+/// The command line.
+pub(super) fn command() -> clap::Command {
+    <DoctorArguments as clap::CommandFactory>::command()
+}
+
 /// Runs the command.
 pub(crate) fn run(words: &[String]) -> ExitCode {
     let arguments = match DoctorArguments::try_parse_from(words) {

@@ -53,6 +53,11 @@ struct ReplaceArguments {
     access: AccessArguments,
 }
 
+/// The command line.
+pub(super) fn command() -> clap::Command {
+    <ReplaceArguments as clap::CommandFactory>::command()
+}
+
 /// Runs the command.
 pub(crate) fn run(words: &[String]) -> ExitCode {
     super::run(

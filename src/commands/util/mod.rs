@@ -68,6 +68,11 @@ enum UtilError {
     Restore(#[from] RestoreCommandError),
 }
 
+/// The command line.
+pub(super) fn command() -> clap::Command {
+    <UtilArguments as clap::CommandFactory>::command()
+}
+
 /// Runs the command.
 pub(crate) fn run(words: &[String]) -> ExitCode {
     let arguments = UtilArguments::parse_from(words);
