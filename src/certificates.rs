@@ -10,9 +10,11 @@ use rcgen::{
 };
 use time::OffsetDateTime;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::spawn_blocking;
 use tokio::time::MissedTickBehavior;
 use tracing::{info, warn};
 
+use crate::logging;
 use crate::options_tls::SelfSigned;
 
 /// A generated certificate with fewer days left is made anew.
@@ -83,11 +85,11 @@ pub(crate) fn keep(directory: &Path, path: &Path, text: &str) -> Result<(), Cert
     disk::replace_file(&RealDisk, path, text.as_bytes()).map_err(failed)
 }
 
-/// Reads the TLS files again on SIGHUP, and once a day warns of certificates that end soon and
-/// renews generated ones. Returns at once if there are no such files: SIGHUP then ends the process,
-/// as it ends etcd.
+/// Opens log files anew on SIGHUP, and reads the TLS files again. Once a day it warns of
+/// certificates that end soon and renews generated ones. Returns at once if there are no such
+/// files: SIGHUP then ends the process, as it ends etcd.
 pub(crate) async fn care(generated: Vec<SelfSigned>) {
-    if !has_files() {
+    if !has_files() && !logging::has_files() {
         return;
     }
     let mut hangup = match signal(SignalKind::hangup()) {
@@ -101,8 +103,8 @@ pub(crate) async fn care(generated: Vec<SelfSigned>) {
     loop {
         tokio::select! {
             _ = hangup.recv() => {
-                info!("received SIGHUP: reading the TLS files again");
-                reload_files();
+                // Files are read and synced: that must not hold up a thread of requests.
+                let _ = spawn_blocking(hang_up).await;
             }
             _ = days.tick() => {
                 for certificate in &generated {
@@ -113,6 +115,17 @@ pub(crate) async fn care(generated: Vec<SelfSigned>) {
                 warn_of_certificate_ends();
             }
         }
+    }
+}
+
+/// SIGHUP. Blocks the thread.
+fn hang_up() {
+    logging::reopen();
+    if has_files() {
+        info!("received SIGHUP: reading the TLS files again");
+        reload_files();
+    } else {
+        info!("received SIGHUP: the log files are open anew");
     }
 }
 

@@ -369,10 +369,14 @@ pub(crate) fn log_options(values: &Values) -> Result<LogOptions, String> {
     } else {
         values.text("log-level")
     };
-    LogOptions::parse(
+    let options = LogOptions::parse(
         values.text("log-format"),
         values.text("logger"),
         outputs,
         level,
-    )
+    )?;
+    match values.boolean("enable-log-rotation") {
+        true => options.with_rotation(values.text("log-rotation-config-json")),
+        false => Ok(options),
+    }
 }

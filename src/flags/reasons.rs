@@ -24,9 +24,6 @@ pub(super) const WAITS: &str = "a member serves once it can; requests wait until
 pub(super) const ONE_ADDRESS: &str = "gRPC is served on --listen-client-urls";
 
 pub(super) const NO_SAMPLING: &str = "every line is written";
-pub(super) const NO_ROTATION: &str = "logs are not rotated";
-/// Of `--enable-log-rotation`.
-pub(super) const USE_LOGROTATE: &str = "use logrotate with copytruncate";
 /// Of `--listen-client-http-urls`.
 pub(super) const ONE_PORT: &str = "one port serves gRPC and HTTP: give it in --listen-client-urls";
 /// Of `--enable-grpc-gateway`.

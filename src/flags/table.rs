@@ -144,10 +144,11 @@ group! { LOGGING, "Logging",
         "Configures log level: debug, info, warn, error, panic, or fatal.";
     "log-format", OneOf(&["", "json", "console"]), "", Works =>
         "'json' or 'console'; has precedence over --logger.";
-    "enable-log-rotation", Bool, "false", Unsupported(USE_LOGROTATE) =>
+    "enable-log-rotation", Bool, "false", Works =>
         "Enable log rotation of a single log-outputs file target.";
-    "log-rotation-config-json", Text, ROTATION, Inert(NO_ROTATION) =>
-        "Configures log rotation if enabled with a JSON logger config.";
+    "log-rotation-config-json", Text, ROTATION, Works =>
+        "Configures log rotation if enabled: maxsize in MiB, maxage in days, and maxbackups\n\
+         (0: no limit), compress.";
     "debug", Bool, "false", Works =>
         "Enable debug-level logging; --log-level=debug is the newer name.";
     "log-package-levels", Text, "", Inert(ONE_LEVEL) =>

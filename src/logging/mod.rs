@@ -1,8 +1,10 @@
 //! The log: text for people, JSON with zap's names for machines, on any number of outputs.
 
 mod fields;
+mod file;
 mod format;
 mod outputs;
+mod rotation;
 
 pub(crate) use self::format::now as timestamp;
 use std::io::IsTerminal;
@@ -18,6 +20,7 @@ use tracing_subscriber::{Layer, Registry, reload};
 
 use format::Lines;
 use outputs::{Output, Outputs};
+use rotation::Rotation;
 
 /// The format of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +37,7 @@ pub(crate) struct LogOptions {
     format: Format,
     outputs: Vec<Output>,
     level: LevelFilter,
+    rotation: Option<Rotation>,
 }
 
 impl LogOptions {
@@ -72,7 +76,24 @@ impl LogOptions {
             format,
             outputs,
             level,
+            rotation: None,
         })
+    }
+
+    /// `--enable-log-rotation`, with the text of `--log-rotation-config-json`. The first text is
+    /// etcd's.
+    pub(crate) fn with_rotation(mut self, json: &str) -> Result<LogOptions, String> {
+        let files = self.outputs.iter();
+        let files = files.filter(|output| matches!(output, Output::File(_)));
+        if files.count() != 1 {
+            return Err(
+                "--log-outputs requires a single file path when --log-rotate-config-json is \
+                 defined; leave --enable-log-rotation out, or give one path"
+                    .to_owned(),
+            );
+        }
+        self.rotation = Some(Rotation::parse(json)?);
+        Ok(self)
     }
 
     /// For errors in the log's own flags: standard error, from level `info`.
@@ -86,34 +107,59 @@ impl LogOptions {
             format,
             outputs: vec![Output::Stderr],
             level: LevelFilter::INFO,
+            rotation: None,
         }
     }
 
     /// Opens the outputs and receives every event of the process from now on.
     pub(crate) fn install(self) -> Result<(), String> {
-        let (subscriber, control) = self.subscriber()?;
+        let (subscriber, installed) = self.subscriber()?;
         subscriber.try_init().map_err(|error| error.to_string())?;
-        let _ = CONTROL.set(control);
+        let _ = INSTALLED.set(installed);
         Ok(())
     }
 
-    /// The subscriber, and the handle that changes its level.
-    fn subscriber(self) -> Result<(impl Subscriber + Send + Sync, Control), String> {
-        let outputs = Outputs::open(&self.outputs)?;
+    /// The subscriber, and what may change of it.
+    fn subscriber(self) -> Result<(impl Subscriber + Send + Sync, Installed), String> {
+        let outputs = Outputs::open(&self.outputs, self.format, self.rotation)?;
+        let installed = outputs.clone();
         let (filter, control) = reload::Layer::new(targets(self.level));
         let lines = tracing_subscriber::fmt::layer()
             .event_format(Lines(self.format))
             .with_writer(outputs)
             .with_filter(filter);
-        Ok((tracing_subscriber::registry().with(lines), control))
+        let installed = Installed {
+            control,
+            outputs: installed,
+        };
+        Ok((tracing_subscriber::registry().with(lines), installed))
     }
 }
 
 /// The handle that changes the level.
 type Control = reload::Handle<Targets, Registry>;
 
-/// The handle of the installed log.
-static CONTROL: OnceLock<Control> = OnceLock::new();
+/// What may change while the log is written.
+struct Installed {
+    control: Control,
+    outputs: Outputs,
+}
+
+/// The log of this process.
+static INSTALLED: OnceLock<Installed> = OnceLock::new();
+
+/// Whether the log is written to a file.
+pub(crate) fn has_files() -> bool {
+    INSTALLED.get().is_some_and(|log| log.outputs.has_files())
+}
+
+/// Opens the files of the log anew, after another program has renamed them.
+pub(crate) fn reopen() {
+    let Some(log) = INSTALLED.get() else { return };
+    if let Err(error) = log.outputs.reopen() {
+        tracing::warn!(%error, "a log file cannot be opened anew: it is written on as it was");
+    }
+}
 
 /// Our own crates at the requested level; libraries from `warn` on.
 fn targets(level: LevelFilter) -> Targets {
@@ -124,8 +170,8 @@ fn targets(level: LevelFilter) -> Targets {
 
 /// `PUT /config/local/log`: changes the level of the installed log.
 pub(crate) fn set_level(level: LogLevel) {
-    if let Some(control) = CONTROL.get() {
-        change_level(control, level);
+    if let Some(log) = INSTALLED.get() {
+        change_level(&log.control, level);
     }
 }
 
@@ -164,6 +210,20 @@ mod tests {
         assert!(error.starts_with("unknown logger option \"foo\""));
     }
 
+    #[test]
+    fn rotation_needs_one_file() {
+        let rotated = |outputs: &str, json: &str| {
+            let options = LogOptions::parse("json", "", outputs, "info").expect("good");
+            options.with_rotation(json)
+        };
+        assert!(rotated("stderr,/tmp/a.log", "{}").is_ok());
+        for outputs in ["default", "/tmp/a.log,/tmp/b.log"] {
+            let error = rotated(outputs, "{}").expect_err(outputs);
+            assert!(error.starts_with("--log-outputs requires a single file path when "));
+        }
+        assert!(rotated("/tmp/a.log", "").is_err());
+    }
+
     /// `PUT /config/local/log` was answered with 204 and changed nothing.
     #[test]
     fn the_level_can_be_changed_while_the_log_is_written() {
@@ -171,7 +231,8 @@ mod tests {
         let path = dir.path().join("log");
         let outputs = path.to_str().expect("a name");
         let options = LogOptions::parse("json", "", outputs, "info").expect("good");
-        let (subscriber, control) = options.subscriber().expect("it can be opened");
+        let (subscriber, log) = options.subscriber().expect("it can be opened");
+        let control = log.control;
         tracing::subscriber::with_default(subscriber, || {
             tracing::debug!(target: "keelson_store", "first");
             change_level(&control, LogLevel::Debug);

@@ -1,12 +1,15 @@
 //! The outputs of the log: each complete line is written to all of them.
 
-use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
+
+use super::Format;
+use super::file::LogFile;
+use super::rotation::Rotation;
 
 /// One of `--log-outputs`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +53,7 @@ enum Sink {
     Stdout,
     Stderr,
     Journal,
-    File(File),
+    File(LogFile),
 }
 
 /// Writes each line to all outputs. Errors are ignored: a full disk under the log must not stop the
@@ -65,15 +68,17 @@ pub(super) struct Outputs {
 const INFO: u8 = 6;
 
 impl Outputs {
-    pub(super) fn open(outputs: &[Output]) -> Result<Outputs, String> {
+    pub(super) fn open(
+        outputs: &[Output],
+        format: Format,
+        rotation: Option<Rotation>,
+    ) -> Result<Outputs, String> {
+        let rotation = rotation.map(Arc::new);
         let open = |output: &Output| match output {
             Output::Stdout => Ok(Sink::Stdout),
             Output::Stderr => Ok(Sink::Stderr),
             Output::Journal => Ok(Sink::Journal),
-            Output::File(path) => OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(path)
+            Output::File(path) => LogFile::open(path, format, rotation.clone())
                 .map(Sink::File)
                 .map_err(|error| format!("open {}: {error}; check --log-outputs", path.display())),
         };
@@ -83,6 +88,22 @@ impl Outputs {
             priority: INFO,
         })
     }
+
+    /// Whether a file is among the outputs.
+    pub(super) fn has_files(&self) -> bool {
+        let sinks = self.sinks.lock().unwrap_or_else(PoisonError::into_inner);
+        sinks.iter().any(|sink| matches!(sink, Sink::File(_)))
+    }
+
+    /// Opens all files anew. The first error is returned; its file is written on as it was.
+    pub(super) fn reopen(&self) -> io::Result<()> {
+        let mut sinks = self.sinks.lock().unwrap_or_else(PoisonError::into_inner);
+        let files = sinks.iter_mut().filter_map(|sink| match sink {
+            Sink::File(file) => Some(file.reopen()),
+            _ => None,
+        });
+        files.fold(Ok(()), io::Result::and)
+    }
 }
 
 impl Write for Outputs {
@@ -90,10 +111,13 @@ impl Write for Outputs {
         let mut sinks = self.sinks.lock().unwrap_or_else(PoisonError::into_inner);
         for sink in sinks.iter_mut() {
             let _ = match sink {
+                Sink::File(file) => {
+                    file.write_line(line);
+                    Ok(())
+                }
                 Sink::Stdout => io::stdout().write_all(line),
                 Sink::Stderr => io::stderr().write_all(line),
                 Sink::Journal => io::stderr().write_all(&prefixed(self.priority, line)),
-                Sink::File(file) => file.write_all(line),
             };
         }
         Ok(line.len())
@@ -162,13 +186,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let paths = [dir.path().join("a"), dir.path().join("b")];
         let outputs: Vec<_> = paths.iter().cloned().map(Output::File).collect();
-        let mut writer = Outputs::open(&outputs).unwrap();
+        let mut writer = Outputs::open(&outputs, Format::Json, None).unwrap();
         writer.write_all(b"line\n").unwrap();
         for path in &paths {
             assert_eq!(std::fs::read(path).unwrap(), b"line\n");
         }
         let missing = Output::File(dir.path().join("no/such/dir"));
-        let error = Outputs::open(&[missing]).err().unwrap();
+        let error = Outputs::open(&[missing], Format::Json, None).err().unwrap();
         assert!(error.contains("check --log-outputs"), "{error}");
     }
 }

@@ -196,6 +196,27 @@ fn signals_of_no_meaning_do_not_end_a_member() {
     assert_eq!(member.child.wait().unwrap().signal(), Some(1));
 }
 
+/// Without a log file the signal ends a process that has no files of TLS.
+#[test]
+fn a_member_opens_its_log_file_anew_at_sighup() {
+    let dir = tempfile::tempdir().unwrap();
+    let [path, old] = ["m1.log", "m1.log.1"].map(|name| dir.path().join(name));
+    let mut command = member(&dir.path().join("d"), free_port(), free_port());
+    let outputs = format!("stderr,{}", path.display());
+    command.args(["--log-outputs", &outputs, "--enable-log-rotation"]);
+    let mut member = Running::log_of(&mut command);
+    member.wait_for("ready to serve client requests");
+    std::fs::rename(&path, &old).unwrap();
+    member.signal("HUP");
+    member.wait_for("the log files are open anew");
+    let read = |path| std::fs::read_to_string(path).unwrap();
+    assert!(read(&old).contains("ready to serve client requests"));
+    eventually("a line in the new file", || {
+        read(&path).contains("the log files are open anew")
+    });
+    assert_eq!(member.child.try_wait().unwrap(), None);
+}
+
 #[test]
 fn a_taken_port_names_url_and_remedy() {
     let dir = tempfile::tempdir().unwrap();

@@ -36,7 +36,8 @@ pub const LONG_FUNCTIONS: &[&str] = &[
 pub const FILES: &[&str] = &[
     "src/flags/config_file/mod.rs",
     "src/heap.rs",
-    "src/logging/outputs.rs",
+    "src/logging/file.rs",
+    "src/logging/rotation.rs",
     "src/pages.rs",
     "src/playground/child.rs",
     "src/playground/mod.rs",
