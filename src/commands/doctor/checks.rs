@@ -1,5 +1,7 @@
 //! The diagnosis: from facts to findings, without IO.
 
+mod placement;
+
 use std::time::Duration;
 
 use super::facts::{Facts, MemberFacts, MemberStatus, Presence};
@@ -42,6 +44,7 @@ pub(super) fn diagnose(facts: &Facts) -> Vec<Finding> {
         }
     }
     if !facts.members.is_empty() {
+        placement::one_host(&mut found, facts);
         // Without a majority there is no leader either.
         if quorum(&mut found, facts) {
             leaders(&mut found, facts);

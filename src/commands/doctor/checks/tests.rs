@@ -277,6 +277,31 @@ fn without_an_endpoint_the_verdict_is_critical() {
 }
 
 #[test]
+fn voters_on_one_host_are_one_point_of_failure() {
+    let on_one_host = |size, ids: &[u64]| {
+        cluster(size, |facts| {
+            for id in ids {
+                let at = usize::try_from(*id).unwrap() - 1;
+                facts.members[at].client_urls = vec![format!("https://10.0.0.9:{}", 2379 + id)];
+            }
+        })
+    };
+    let facts = on_one_host(3, &[1, 3]);
+    assert_eq!(found(&facts), [(Warning, "placement", None)]);
+    let fault = &diagnose(&facts)[0].fault;
+    assert!(
+        fault.contains("2 of 3 voters") && fault.contains("(m1, m3)"),
+        "{fault}"
+    );
+    // Three of five are left.
+    assert_eq!(found(&on_one_host(5, &[1, 3])), []);
+    assert_eq!(
+        found(&on_one_host(5, &[1, 3, 4])),
+        [(Warning, "placement", None)]
+    );
+}
+
+#[test]
 fn json_has_the_verdict_and_the_findings() {
     let facts = cluster(5, |facts| facts.members[4].answer = silent());
     let findings = diagnose(&facts);
