@@ -103,8 +103,9 @@ impl LogFile {
         let now = super::timestamp();
         match self.format {
             Format::Json => format!(
-                "{begin}{{\"level\":\"warn\",\"ts\":\"{now}\",\"msg\":\"lines of the log were \
-                 lost\",\"lines\":{lost}}}\n"
+                "{begin}{{\"level\":\"warn\",\"ts\":\"{}\",\"msg\":\"lines of the log were \
+                 lost\",\"lines\":{lost}}}\n",
+                super::format::milliseconds(&now)
             ),
             Format::Console => format!("{begin}{now} W | logging: {lost} lines were lost\n"),
         }

@@ -106,7 +106,7 @@ pub(crate) fn now() -> String {
 }
 
 /// The time to the millisecond, as zap writes it.
-fn milliseconds(time: &str) -> String {
+pub(super) fn milliseconds(time: &str) -> String {
     match time.find('.') {
         Some(dot) if dot + 4 < time.len() => format!("{}Z", &time[..dot + 4]),
         _ => time.to_owned(),
