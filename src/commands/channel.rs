@@ -9,8 +9,6 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use keelson_proxy::{ClientTls, Protocol};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
@@ -20,10 +18,6 @@ pub(super) const CONNECT_MAX: Duration = Duration::from_secs(2);
 
 /// The largest body of an answer to a GET, in bytes.
 const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
-
-/// A socket, with TLS or without.
-trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket for S {}
 
 /// Connects to the gRPC API at a URL. Each answer has to come within `answer_max`.
 ///
@@ -42,7 +36,7 @@ pub(super) async fn connect(
     let tls = tls.clone();
     let connector = tower::service_fn(move |uri: Uri| {
         let tls = tls.clone();
-        async move { dial(&uri, &tls, Protocol::Http2).await.map(TokioIo::new) }
+        async move { tls.dial(&uri, Protocol::Http2).await.map(TokioIo::new) }
     });
     let connected = endpoint.connect_with_connector(connector).await;
     connected.map_err(|error| {
@@ -62,7 +56,7 @@ pub(crate) fn lazy(url: &str, tls: &ClientTls, answer_max: Duration) -> Result<C
     let tls = tls.clone();
     let connector = tower::service_fn(move |uri: Uri| {
         let tls = tls.clone();
-        async move { dial(&uri, &tls, Protocol::Http2).await.map(TokioIo::new) }
+        async move { tls.dial(&uri, Protocol::Http2).await.map(TokioIo::new) }
     });
     Ok(endpoint.connect_with_connector_lazy(connector))
 }
@@ -82,7 +76,7 @@ pub(crate) async fn get(
 
 async fn get_now(url: &str, tls: &ClientTls) -> io::Result<(HeaderMap, Bytes)> {
     let uri: Uri = url.parse().map_err(io::Error::other)?;
-    let socket = TokioIo::new(dial(&uri, tls, Protocol::Http1).await?);
+    let socket = TokioIo::new(tls.dial(&uri, Protocol::Http1).await?);
     let (mut sender, connection) = http1::handshake(socket).await.map_err(io::Error::other)?;
     let connection = tokio::spawn(connection);
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
@@ -103,18 +97,5 @@ async fn get_now(url: &str, tls: &ClientTls) -> io::Result<(HeaderMap, Bytes)> {
     match head.status {
         http::StatusCode::OK => Ok((head.headers, body.map_err(io::Error::other)?.to_bytes())),
         status => Err(io::Error::other(format!("it answers {status}"))),
-    }
-}
-
-async fn dial(uri: &Uri, tls: &ClientTls, protocol: Protocol) -> io::Result<Box<dyn Socket>> {
-    let host = uri.host().unwrap_or_default();
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let is_secure = uri.scheme_str() == Some("https");
-    let port = uri.port_u16().unwrap_or(if is_secure { 443 } else { 80 });
-    let socket = TcpStream::connect((host, port)).await?;
-    socket.set_nodelay(true)?;
-    match is_secure {
-        true => Ok(Box::new(tls.connect(host, protocol, socket).await?)),
-        false => Ok(Box::new(socket)),
     }
 }

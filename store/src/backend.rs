@@ -156,6 +156,8 @@ impl Backend for Store {
         let (peers, tls) = (self.inner.shared.peers(), self.inner.links.tls());
         let queries = peers
             .iter()
+            // A dead one would take the whole time of the query.
+            .filter(|peer| self.inner.links.is_up(peer.id))
             .map(|peer| peer::request_token_use(&peer.urls, tls, &token));
         let used = futures_util::future::join_all(queries).await;
         used.into_iter().flatten().max()

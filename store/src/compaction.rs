@@ -10,8 +10,11 @@ use tokio::time::Instant;
 
 use crate::{Error, StateError, Store};
 
-/// Compacts while this member is the leader, until it stops.
-pub(crate) async fn run(store: Store, rule: AutoCompaction) {
+/// Compacts while this member is the leader, until it stops, if that is configured.
+pub(crate) async fn run(store: Store) {
+    let Some(rule) = store.config().auto_compaction else {
+        return;
+    };
     let began = Instant::now();
     let now = || Millis(u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX));
     let mut stopping = store.watch_stopping();
@@ -26,7 +29,11 @@ pub(crate) async fn run(store: Store, rule: AutoCompaction) {
         let Some(revision) = compactor.step(now(), store.view().revision(), leads) else {
             continue;
         };
-        tracing::info!(revision, "starting auto compaction");
+        let of = match rule {
+            AutoCompaction::Periodic(_) => "periodic",
+            AutoCompaction::Revision(_) => "revision",
+        };
+        tracing::info!(revision, "starting auto {of} compaction");
         let request = CompactionRequest {
             revision,
             physical: false,
@@ -34,9 +41,9 @@ pub(crate) async fn run(store: Store, rule: AutoCompaction) {
         match store.compact(request).await {
             Ok(_) | Err(Error::State(StateError::Compacted)) => {
                 compactor.compacted(now(), revision);
-                tracing::info!(revision, "completed auto compaction");
+                tracing::info!(revision, "completed auto {of} compaction");
             }
-            Err(error) => tracing::warn!(revision, %error, "failed auto compaction"),
+            Err(error) => tracing::warn!(revision, %error, "failed auto {of} compaction"),
         }
     }
 }

@@ -2,15 +2,17 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 use std::{fs, io};
 
-use parking_lot::Mutex;
-use tracing::{info, warn};
+use keelson_port::{Made, Watched};
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
 
+use crate::Store;
 use crate::edge::{JwtError, JwtKeys, JwtMethod};
 
-/// How often the files' times are looked at, at most: a request is checked far more often.
+/// The interval of looks at the files.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What `--auth-token jwt` names.
@@ -39,22 +41,9 @@ pub enum JwtFilesError {
 
 /// The keys. Clones share them.
 #[derive(Clone, Debug)]
-pub struct JwtTokens(Arc<LatestKeys>);
-
-#[derive(Debug)]
-struct LatestKeys {
-    files: JwtFiles,
-    latest: Mutex<Loaded>,
-}
-
-/// Of the public and the private file; `None` of one that is gone, or not named.
-type Times = [Option<SystemTime>; 2];
-
-#[derive(Debug)]
-struct Loaded {
-    looked: Instant,
-    changed: Times,
-    keys: Arc<JwtKeys>,
+pub struct JwtTokens {
+    ttl: Duration,
+    keys: Arc<Watched<JwtKeys>>,
 }
 
 impl JwtTokens {
@@ -63,46 +52,45 @@ impl JwtTokens {
     /// # Errors
     /// The file that cannot be used, and the reason.
     pub fn open(files: JwtFiles) -> Result<JwtTokens, JwtFilesError> {
-        let latest = Mutex::new(Loaded {
-            looked: Instant::now(),
-            changed: times(&files),
-            keys: Arc::new(read(&files)?),
-        });
-        Ok(JwtTokens(Arc::new(LatestKeys { files, latest })))
+        let paths = [&files.public, &files.private].into_iter().flatten();
+        let paths = paths.cloned().collect();
+        let ttl = files.ttl;
+        let keys = Watched::new("keys of JWT tokens", paths, move || {
+            Ok::<_, JwtFilesError>(Made {
+                value: read(&files)?,
+                ends: Vec::new(),
+                trouble: None,
+            })
+        })?;
+        Ok(JwtTokens { ttl, keys })
     }
 
     /// How long a token is valid.
     pub fn ttl(&self) -> Duration {
-        self.0.files.ttl
+        self.ttl
     }
 
-    /// The keys that the files have now, or had a second ago. Files that cannot be used leave the
-    /// old ones in use.
+    /// The keys of the files as they were a second ago. Files that cannot be used leave the former
+    /// ones in use.
     pub fn keys(&self) -> Arc<JwtKeys> {
-        let LatestKeys { files, latest } = &*self.0;
-        let mut latest = latest.lock();
-        if LOOK_AGAIN <= latest.looked.elapsed() {
-            latest.looked = Instant::now();
-            let changed = times(files);
-            if changed != latest.changed {
-                // Once for every change, also of files that cannot be used.
-                latest.changed = changed;
-                match read(files) {
-                    Ok(keys) => {
-                        info!("using the new keys of JWT tokens");
-                        latest.keys = Arc::new(keys);
-                    }
-                    Err(error) => warn!(%error, "going on with the old keys of JWT tokens"),
-                }
-            }
-        }
-        Arc::clone(&latest.keys)
+        self.keys.current()
     }
 }
 
-fn times(files: &JwtFiles) -> Times {
-    let changed = |path: &PathBuf| fs::metadata(path).and_then(|file| file.modified()).ok();
-    [&files.public, &files.private].map(|path| path.as_ref().and_then(changed))
+/// Looks at the files once a second, if there are any, so that no request waits for it.
+pub(crate) async fn watch(store: Store) {
+    let Some(JwtTokens { keys, .. }) = store.config().jwt.clone() else {
+        return;
+    };
+    let mut stopping = store.watch_stopping();
+    loop {
+        tokio::select! {
+            () = sleep(LOOK_AGAIN) => {}
+            _ = stopping.wait_for(|stopping| *stopping) => return,
+        }
+        let keys = Arc::clone(&keys);
+        let _ = spawn_blocking(move || keys.latest()).await;
+    }
 }
 
 fn read(files: &JwtFiles) -> Result<JwtKeys, JwtFilesError> {
@@ -117,6 +105,8 @@ fn read(files: &JwtFiles) -> Result<JwtKeys, JwtFilesError> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::*;
 
     #[test]
@@ -136,24 +126,18 @@ mod tests {
         fs::write(&path, "first").unwrap();
         let tokens = JwtTokens::open(files(Some(path.clone()))).unwrap();
         let first = tokens.keys();
-        let look = || {
-            let earlier = Instant::now().checked_sub(LOOK_AGAIN);
-            tokens.0.latest.lock().looked = earlier.expect("a second ago");
-            tokens.keys()
-        };
-        assert!(Arc::ptr_eq(&first, &look()));
-        let touch = |seconds| {
+        let touch = |text, seconds| {
+            fs::write(&path, text).unwrap();
             let file = fs::File::options().write(true).open(&path).unwrap();
             file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
                 .unwrap();
         };
-        fs::write(&path, "second").unwrap();
-        touch(1);
-        assert!(Arc::ptr_eq(&first, &tokens.keys()), "not every time");
-        let second = look();
+        touch("second", 1);
+        assert!(Arc::ptr_eq(&first, &tokens.keys()), "no request looks");
+        let second = tokens.keys.latest();
         assert!(!Arc::ptr_eq(&first, &second));
-        fs::write(&path, "").unwrap();
-        touch(2);
-        assert!(Arc::ptr_eq(&second, &look()));
+        assert!(Arc::ptr_eq(&second, &tokens.keys()));
+        touch("", 2);
+        assert!(Arc::ptr_eq(&second, &tokens.keys.latest()));
     }
 }

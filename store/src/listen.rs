@@ -45,8 +45,8 @@ pub enum ListenError {
         /// The flag to change.
         flag: &'static str,
     },
-    /// A kind of URL that is not supported yet.
-    #[error("{url}: {what} is not supported yet; use http:// with an IP address in --{flag}")]
+    /// It lacks what its kind needs.
+    #[error("{url}: {what}, or use http:// with an IP address in --{flag}")]
     Unsupported {
         /// As configured.
         url: Url,
@@ -91,7 +91,7 @@ pub async fn bind_clients(
         if url.scheme().is_secure() && tls.is_none() {
             return Err(ListenError::Unsupported {
                 url: url.clone(),
-                what: "TLS",
+                what: "it needs a certificate and a key",
                 flag,
             });
         }
@@ -275,7 +275,7 @@ mod tests {
     async fn what_cannot_be_bound_is_explained() {
         for (url, part) in [
             ("http://192.0.2.1:0", "no interface of this host has it"),
-            ("https://127.0.0.1:0", "TLS is not supported yet"),
+            ("https://127.0.0.1:0", "it needs a certificate and a key"),
             ("unix:///nowhere/at/all", "listen unix /nowhere/at/all: "),
         ] {
             let error = bind_text(url).await.expect_err(url).to_string();

@@ -142,9 +142,8 @@ impl Store {
         let grace = Duration::from_millis(store.config().v2_ttl_grace_ms);
         store.spawn(tree::expirer::run(store.clone(), grace));
         store.spawn(lease::lessor::run(store.clone()));
-        if let Some(rule) = store.config().auto_compaction {
-            store.spawn(crate::compaction::run(store.clone(), rule));
-        }
+        store.spawn(crate::compaction::run(store.clone()));
+        store.spawn(crate::jwt::watch(store.clone()));
         store.spawn(fan_out);
         store.spawn(store.inner.watches.clone().fan_out(fatal));
         Ok(store)

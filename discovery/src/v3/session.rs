@@ -1,15 +1,13 @@
 //! Requests to the first endpoint that answers.
 
 use std::future::Future;
-use std::io;
 use std::time::Duration;
 
 use http::Uri;
 use hyper_util::rt::TokioIo;
-use keelson_port::{ClientTls, Protocol, Wire};
+use keelson_port::{ClientTls, Protocol};
 use keelson_proto::etcdserverpb::kv_client::KvClient;
 use keelson_proto::etcdserverpb::{RangeRequest, RangeResponse, TxnRequest, TxnResponse};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
@@ -118,7 +116,7 @@ impl Session {
             let tls = self.tls.clone();
             let connector = tower::service_fn(move |uri: Uri| {
                 let tls = tls.clone();
-                async move { dial(&uri, &tls).await.map(TokioIo::new) }
+                async move { tls.dial(&uri, Protocol::Http2).await.map(TokioIo::new) }
             });
             endpoint.connect_with_connector_lazy(connector)
         };
@@ -155,20 +153,6 @@ impl Session {
         warn!(endpoint, error, backoff = ?wait, "retry connecting to discovery service");
         tokio::time::sleep(wait).await;
         Ok(())
-    }
-}
-
-/// A connection to an endpoint, with TLS where it is https.
-async fn dial(uri: &Uri, tls: &ClientTls) -> io::Result<Box<dyn Wire>> {
-    let host = uri.host().unwrap_or_default();
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let is_secure = uri.scheme_str() == Some("https");
-    let port = uri.port_u16().unwrap_or(if is_secure { 443 } else { 80 });
-    let socket = TcpStream::connect((host, port)).await?;
-    socket.set_nodelay(true)?;
-    match is_secure {
-        true => Ok(Box::new(tls.connect(host, Protocol::Http2, socket).await?)),
-        false => Ok(Box::new(socket)),
     }
 }
 

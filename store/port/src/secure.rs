@@ -67,11 +67,22 @@ pub(crate) async fn serve<S: Serve>(
 }
 
 /// Answers a request that came without TLS, as Go's servers do, and closes the connection.
-pub(crate) async fn refuse_plain_http(mut socket: TcpStream, timeout: Duration) {
+pub(crate) async fn refuse_plain_http(socket: TcpStream, timeout: Duration) {
     const ANSWER: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\r\n\
         Client sent an HTTP request to an HTTPS server.\n";
+    refuse(socket, ANSWER, timeout).await;
+}
+
+/// Sends the alert that ends a handshake at a port without TLS, `handshake_failure`, so that the
+/// client reports more than a closed connection.
+pub(crate) async fn refuse_tls(socket: TcpStream, timeout: Duration) {
+    const ALERT: &[u8] = &[21, 3, 3, 0, 2, 2, 40];
+    refuse(socket, ALERT, timeout).await;
+}
+
+async fn refuse(mut socket: TcpStream, answer: &[u8], timeout: Duration) {
     let answering = async {
-        socket.write_all(ANSWER).await?;
+        socket.write_all(answer).await?;
         socket.shutdown().await?;
         // Unread bytes would reset the connection, and the client might lose the answer.
         let mut unread = [0; 1024];
@@ -85,24 +96,11 @@ pub(crate) async fn refuse_plain_http(mut socket: TcpStream, timeout: Duration) 
         Ok::<_, io::Error>(())
     };
     if !matches!(time::timeout(timeout, answering).await, Ok(Ok(()))) {
-        debug!("the answer to a request without TLS was not taken");
+        debug!("the answer to a client of another protocol was not taken");
     }
 }
 
-/// Sends the alert that ends a handshake at a port without TLS, `handshake_failure`, so that the
-/// client reports more than a closed connection.
-pub(crate) async fn refuse_tls(mut socket: TcpStream, timeout: Duration) {
-    const ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 40];
-    let sent = time::timeout(timeout, async {
-        socket.write_all(&ALERT).await?;
-        socket.shutdown().await
-    });
-    if !matches!(sent.await, Ok(Ok(()))) {
-        debug!("the alert to a client that speaks TLS was not taken");
-    }
-}
-
-/// At most so many bytes of a request without TLS are read and dropped.
+/// At most so many bytes of a client of another protocol are read and dropped.
 const UNREAD_BYTES_MAX: usize = 64 * 1024;
 
 /// Logs a failed handshake with etcd's text. A probe that disconnects is not logged.

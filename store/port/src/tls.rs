@@ -32,6 +32,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+pub use self::p521::p521_secret;
+pub use certificate::civil_days;
 pub use client::{ClientTls, ClientTlsFiles, Protocol, TlsSocket};
 pub use expiry::CertificateEnd;
 pub use files::TlsError;
@@ -43,12 +45,12 @@ pub use reload::{
     Reload, certificate_ends, has_files, register, reload_files, warn_of_certificate_ends,
 };
 pub use subject::{ClientName, common_name, common_name_of};
+pub use watched::{Made, Watched};
 
 use crate::connection::client_of;
-use files::{FormerIdentity, Identity, certificates, clone_of, mismatch, roots_of, unusable};
+use files::{FormerIdentity, Identity, certificates, mismatch, roots_of, unusable};
 use names::NamedClients;
 use revocation::Revocations;
-use watched::{Made, Watched};
 
 /// The protocols of a port, the better first.
 const ALPN: [&[u8]; 2] = [H2, HTTP_1];
@@ -119,7 +121,10 @@ impl ServerTls {
             checks_addresses: files.checks_addresses,
             latest: {
                 let former = FormerIdentity::default();
-                Watched::new(files.paths(), move || server_config(&files, &former))?
+                Watched::new("TLS files", files.paths(), move || {
+                    let pair = (files.cert.as_path(), files.key.as_path());
+                    former.make(pair, |identity| server_config(&files, identity))
+                })?
             },
         })
     }
@@ -157,28 +162,7 @@ impl ServerTls {
     }
 }
 
-/// A certificate and a key that cannot be used leave the former ones in use, and the other files
-/// still take effect: a revocation must not wait for a renewal.
 fn server_config(
-    files: &TlsFiles,
-    former: &FormerIdentity,
-) -> Result<Made<Arc<ServerConfig>>, TlsError> {
-    let identity = files::identity(&files.cert, &files.key);
-    let made = identity.and_then(|identity| {
-        let made = config_with(files, clone_of(&identity))?;
-        former.keep(identity);
-        Ok(made)
-    });
-    match (made, former.get()) {
-        (Err(trouble), Some(identity)) => Ok(Made {
-            trouble: Some(trouble),
-            ..config_with(files, identity)?
-        }),
-        (made, _) => made,
-    }
-}
-
-fn config_with(
     files: &TlsFiles,
     (chain, key): Identity,
 ) -> Result<Made<Arc<ServerConfig>>, TlsError> {

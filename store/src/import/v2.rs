@@ -275,11 +275,7 @@ fn time_ns(text: &str) -> Option<i64> {
             if sign == "-" { -minutes } else { minutes }
         }
     };
-    // Days of the civil calendar: years that begin in March, in eras of 400 of them.
-    let years = year - i64::from(month <= 2);
-    let (era, of_era) = (years.div_euclid(400), years.rem_euclid(400));
-    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let days = era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468;
+    let days = keelson_port::civil_days(year, month, day);
     let seconds = ((days * 24 + hour) * 60 + minute - offset) * 60 + second;
     seconds.checked_mul(1_000_000_000)?.checked_add(fraction)
 }

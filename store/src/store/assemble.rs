@@ -148,7 +148,7 @@ impl Wiring {
             reads: Arc::new(ReadBatches::new(Arc::clone(&executor))),
             lessor: Arc::new(LessorInbox::new(parts.incarnation)),
             links: Links::new(cluster, member, parts.incarnation, listener, runtime).with_tls(tls),
-            metrics: Arc::default(),
+            metrics: Arc::new(MemberMetrics::new()),
             seen_tokens: Arc::default(),
             executor,
             shared,

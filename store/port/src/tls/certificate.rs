@@ -2,10 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::subject::{SEQUENCE, after_issuer, element};
+use super::subject::after_issuer;
+use crate::der::{OBJECT, OCTET_STRING, SEQUENCE, element};
 
-const OCTETS: u8 = 0x04;
-const OBJECT: u8 = 0x06;
 const BOOLEAN: u8 = 0x01;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
@@ -55,7 +54,7 @@ pub(super) fn alternative_names(certificate: &[u8]) -> Option<AlternativeNames> 
         let (kind, value) = element(extension, OBJECT)?;
         if kind == SUBJECT_ALT_NAME {
             let value = element(value, BOOLEAN).map_or(value, |(_, after)| after);
-            names.add(element(element(value, OCTETS)?.0, SEQUENCE)?.0)?;
+            names.add(element(element(value, OCTET_STRING)?.0, SEQUENCE)?.0)?;
         }
     }
     Some(names)
@@ -104,7 +103,7 @@ fn time(bytes: &[u8]) -> Option<(i64, &[u8])> {
         (_, year) => year,
     };
     let part = |at: usize| number(years + 2 * at, years + 2 * at + 2);
-    let days = days(year, part(0)?, part(1)?);
+    let days = civil_days(year, part(0)?, part(1)?);
     Some((
         days * 86_400 + part(2)? * 3600 + part(3)? * 60 + part(4)?,
         rest,
@@ -113,7 +112,7 @@ fn time(bytes: &[u8]) -> Option<(i64, &[u8])> {
 
 /// The days from 1970 to a date of the Gregorian calendar, in the way of Howard Hinnant's
 /// `days_from_civil`.
-fn days(year: i64, month: i64, day: i64) -> i64 {
+pub fn civil_days(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let era = year.div_euclid(400);
     let of_era = year.rem_euclid(400);

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
+use http::Uri;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::ServerName;
@@ -13,13 +14,12 @@ use tokio_rustls::TlsConnector;
 use tracing::debug;
 
 use super::any_server::AnyServer;
-use super::files::{
-    FormerIdentity, Identity, certificates, clone_of, identity, mismatch, roots_of, unusable,
-};
+use super::files::{FormerIdentity, Identity, certificates, mismatch, roots_of, unusable};
 use super::names::NamedServers;
 use super::revocation::Revocations;
 use super::watched::{Made, Watched};
 use super::{AllowedNames, CertificateEnd, H2, HTTP_1, TlsError, TlsParameters};
+use crate::http2::Wire;
 
 /// TLS over a socket of ours.
 pub type TlsSocket = tokio_rustls::client::TlsStream<TcpStream>;
@@ -98,6 +98,23 @@ impl ClientTls {
         Ok(ClientTls(Arc::new(Client { files, configs })))
     }
 
+    /// Connects to the host of a URL, with TLS where it is https.
+    ///
+    /// # Errors
+    /// It cannot be reached, or [`ClientTls::connect`].
+    pub async fn dial(&self, uri: &Uri, protocol: Protocol) -> io::Result<Box<dyn Wire>> {
+        let host = uri.host().unwrap_or_default();
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let is_secure = uri.scheme_str() == Some("https");
+        let port = uri.port_u16().unwrap_or(if is_secure { 443 } else { 80 });
+        let socket = TcpStream::connect((host, port)).await?;
+        socket.set_nodelay(true)?;
+        match is_secure {
+            true => Ok(Box::new(self.connect(host, protocol, socket).await?)),
+            false => Ok(Box::new(socket)),
+        }
+    }
+
     /// Performs the TLS handshake with `host` over a new socket.
     ///
     /// # Errors
@@ -128,29 +145,13 @@ impl ClientTls {
 fn watched(files: &ClientTlsFiles) -> Result<Arc<Watched<Configs>>, TlsError> {
     let owned = files.clone();
     let former = FormerIdentity::default();
-    Watched::new(files.paths(), move || configs(&owned, &former))
+    Watched::new("TLS files", files.paths(), move || match &owned.identity {
+        Some((cert, key)) => former.make((cert, key), |own| configs(&owned, Some(own))),
+        None => configs(&owned, None),
+    })
 }
 
-/// As at a port, an identity that cannot be used leaves the former one in use.
-fn configs(files: &ClientTlsFiles, former: &FormerIdentity) -> Result<Made<Configs>, TlsError> {
-    let Some((cert, key)) = &files.identity else {
-        return configs_with(files, None);
-    };
-    let made = identity(cert, key).and_then(|identity| {
-        let made = configs_with(files, Some(clone_of(&identity)))?;
-        former.keep(identity);
-        Ok(made)
-    });
-    match (made, former.get()) {
-        (Err(trouble), Some(identity)) => Ok(Made {
-            trouble: Some(trouble),
-            ..configs_with(files, Some(identity))?
-        }),
-        (made, _) => made,
-    }
-}
-
-fn configs_with(files: &ClientTlsFiles, own: Option<Identity>) -> Result<Made<Configs>, TlsError> {
+fn configs(files: &ClientTlsFiles, own: Option<Identity>) -> Result<Made<Configs>, TlsError> {
     let provider = files.parameters.provider();
     let mut ends = Vec::new();
     let verifier = verifier(files, &mut ends)?;

@@ -9,6 +9,8 @@ use rustls::RootCertStore;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 
+use super::watched::Made;
+
 /// The largest file that is read, in bytes. The bundle of a system's CAs has 200 KiB.
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
@@ -57,17 +59,35 @@ pub(crate) type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>
 pub(super) struct FormerIdentity(Mutex<Option<Identity>>);
 
 impl FormerIdentity {
-    pub(super) fn keep(&self, identity: Identity) {
-        *self.0.lock() = Some(identity);
-    }
-
-    pub(super) fn get(&self) -> Option<Identity> {
-        self.0.lock().as_ref().map(clone_of)
+    /// Makes something with the certificate and key of two files. If they cannot be used, the former
+    /// ones are, and all else that it is made from still takes effect: a revocation must not wait
+    /// for a renewal.
+    ///
+    /// # Errors
+    /// There are no former ones, or something else cannot be used.
+    pub(super) fn make<T>(
+        &self,
+        (cert, key): (&Path, &Path),
+        with: impl Fn(Identity) -> Result<Made<T>, TlsError>,
+    ) -> Result<Made<T>, TlsError> {
+        let made = identity(cert, key).and_then(|found| {
+            let made = with(clone_of(&found))?;
+            *self.0.lock() = Some(found);
+            Ok(made)
+        });
+        let former = self.0.lock().as_ref().map(clone_of);
+        match (made, former) {
+            (Err(trouble), Some(former)) => Ok(Made {
+                trouble: Some(trouble.to_string()),
+                ..with(former)?
+            }),
+            (made, _) => made,
+        }
     }
 }
 
 /// Keys are not `Clone`, so that no copy is made by oversight.
-pub(super) fn clone_of((chain, key): &Identity) -> Identity {
+fn clone_of((chain, key): &Identity) -> Identity {
     (chain.clone(), key.clone_key())
 }
 

@@ -58,6 +58,15 @@ impl KeyProvider for Keys {
     }
 }
 
+/// A private key of the curve, from SEC 1 or PKCS #8.
+pub fn p521_secret(der: &PrivateKeyDer<'_>) -> Option<p521::SecretKey> {
+    match der {
+        PrivateKeyDer::Sec1(key) => p521::SecretKey::from_sec1_der(key.secret_sec1_der()).ok(),
+        PrivateKeyDer::Pkcs8(key) => p521::SecretKey::from_pkcs8_der(key.secret_pkcs8_der()).ok(),
+        _ => None,
+    }
+}
+
 /// A private key of the curve.
 #[derive(Clone)]
 struct Key {
@@ -67,15 +76,7 @@ struct Key {
 
 impl Key {
     fn of(der: &PrivateKeyDer<'_>) -> Option<Key> {
-        let secret = match der {
-            PrivateKeyDer::Sec1(sec1) => {
-                p521::SecretKey::from_sec1_der(sec1.secret_sec1_der()).ok()?
-            }
-            PrivateKeyDer::Pkcs8(pkcs8) => {
-                p521::SecretKey::from_pkcs8_der(pkcs8.secret_pkcs8_der()).ok()?
-            }
-            _ => return None,
-        };
+        let secret = p521_secret(der)?;
         let public = secret.public_key().to_encoded_point(false);
         Some(Key {
             key: SigningKey::from_bytes(&secret.to_bytes()).ok()?,

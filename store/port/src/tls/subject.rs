@@ -5,10 +5,8 @@ use std::sync::Arc;
 
 use super::TlsError;
 use super::files::certificates;
+use crate::der::{INTEGER, OBJECT, SEQUENCE, element};
 
-const INTEGER: u8 = 0x02;
-const OBJECT: u8 = 0x06;
-pub(super) const SEQUENCE: u8 = 0x30;
 const SET: u8 = 0x31;
 /// The version, which certificates of version 1 leave out.
 const VERSION: u8 = 0xa0;
@@ -89,28 +87,6 @@ fn of(certificate: &[u8]) -> Option<String> {
     found
 }
 
-/// The content of the DER element at the beginning, and what follows it; `None` for another tag or
-/// damage.
-pub(super) fn element(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
-    let rest = bytes.strip_prefix(&[tag])?;
-    let (first, rest) = rest.split_first()?;
-    let (length, rest) = match usize::from(*first) {
-        short if short < 0x80 => (short, rest),
-        long => {
-            let digits = long - 0x80;
-            if 4 < digits {
-                return None;
-            }
-            let (digits, rest) = rest.split_at_checked(digits)?;
-            let length = digits
-                .iter()
-                .fold(0, |sum, byte| sum << 8 | usize::from(*byte));
-            (length, rest)
-        }
-    };
-    rest.split_at_checked(length)
-}
-
 #[cfg(test)]
 mod tests {
     use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
@@ -145,6 +121,5 @@ mod tests {
         for length in 0..whole.len() {
             assert_eq!(of(&whole[..length]), None);
         }
-        assert_eq!(element(&[SEQUENCE, 0x85, 1, 1, 1, 1, 1], SEQUENCE), None);
     }
 }

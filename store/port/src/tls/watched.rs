@@ -4,6 +4,7 @@
 //! belong together, leave the former ones in use, with a warning. That of certificate and key does
 //! not hold back the other files.
 
+use std::fmt::Display;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -13,25 +14,28 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tracing::{info, warn};
 
-use super::TlsError;
 use super::expiry::{self, CertificateEnd};
 
 /// After this time files that could not be used are tried again, though they have not changed: the
 /// cause may have been another, such as a lack of descriptors.
 const RETRY: Duration = Duration::from_secs(60);
 
-/// What is made from files, and the ends of the certificates in them.
-pub(super) struct Made<T> {
-    pub(super) value: T,
-    pub(super) ends: Vec<CertificateEnd>,
-    /// Files that could not be used, and in whose place the former ones are.
-    pub(super) trouble: Option<TlsError>,
+/// What was made from files, and the ends of the certificates in them.
+pub struct Made<T> {
+    /// What was made.
+    pub value: T,
+    /// The ends of certificates.
+    pub ends: Vec<CertificateEnd>,
+    /// Why some files could not be used, in whose place the former ones are.
+    pub trouble: Option<String>,
 }
 
-type Make<T> = dyn Fn() -> Result<Made<T>, TlsError> + Send + Sync;
+type Make<T> = dyn Fn() -> Result<Made<T>, String> + Send + Sync;
 
 /// What is made from files.
-pub(super) struct Watched<T> {
+pub struct Watched<T> {
+    /// The files, in the log: "TLS files".
+    what: &'static str,
     paths: Vec<PathBuf>,
     make: Box<Make<T>>,
     latest: Mutex<Latest<T>>,
@@ -53,16 +57,18 @@ impl<T: Send + Sync + 'static> Watched<T> {
     ///
     /// # Errors
     /// The file that cannot be used, and the reason.
-    pub(super) fn new(
+    pub fn new<E: Display + 'static>(
+        what: &'static str,
         paths: Vec<PathBuf>,
-        make: impl Fn() -> Result<Made<T>, TlsError> + Send + Sync + 'static,
-    ) -> Result<Arc<Watched<T>>, TlsError> {
+        make: impl Fn() -> Result<Made<T>, E> + Send + Sync + 'static,
+    ) -> Result<Arc<Watched<T>>, E> {
         let stamps = stamps(&paths);
         let made = make()?;
         expiry::warn_of_all(&made.ends);
         let watched = Arc::new(Watched {
+            what,
             paths,
-            make: Box::new(make),
+            make: Box::new(move || make().map_err(|error| error.to_string())),
             latest: Mutex::new(Latest {
                 stamps,
                 value: Arc::new(made.value),
@@ -75,8 +81,13 @@ impl<T: Send + Sync + 'static> Watched<T> {
         Ok(watched)
     }
 
-    /// The value of the files as they are.
-    pub(super) fn latest(&self) -> Arc<T> {
+    /// The value of the files as they were at the last look.
+    pub fn current(&self) -> Arc<T> {
+        Arc::clone(&self.latest.lock().value)
+    }
+
+    /// The value of the files as they are. Blocks the thread for the time of a look at them.
+    pub fn latest(&self) -> Arc<T> {
         let stamps = stamps(&self.paths);
         let mut latest = self.latest.lock();
         let is_due = latest.retry.is_some_and(|retry| retry <= Instant::now());
@@ -91,7 +102,7 @@ impl<T: Send + Sync + 'static> Watched<T> {
         match (self.make)() {
             Ok(made) => {
                 match &made.trouble {
-                    None => info!(files = ?self.paths, "using the new TLS files"),
+                    None => info!(files = ?self.paths, "using the new {}", self.what),
                     Some(error) => warn!(
                         %error,
                         "cannot use the new certificate and key; the former ones stay in use"
@@ -105,8 +116,9 @@ impl<T: Send + Sync + 'static> Watched<T> {
             Err(error) => {
                 warn!(
                     %error,
-                    "cannot use the new TLS files; the former ones stay in use, and revocations in \
-                     the new ones have no effect"
+                    "cannot use the new {}; the former ones stay in use, and what the new ones \
+                     revoke is not revoked",
+                    self.what
                 );
                 latest.retry = Some(Instant::now() + RETRY);
             }

@@ -9,7 +9,6 @@
 //! The algorithm is the configured one: a token with another one in its header is refused before
 //! its signature is looked at (RFC 8725, 3.1).
 
-mod der;
 mod keys;
 
 use std::time::Duration;

@@ -2,7 +2,6 @@
 
 use p521::ecdsa::signature::{Signer as _, Verifier as _};
 use p521::elliptic_curve::sec1::ToEncodedPoint;
-use p521::pkcs8::DecodePrivateKey;
 use ring::rand::SystemRandom;
 use ring::signature::{self, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RsaEncoding, RsaKeyPair};
 use ring::signature::{EcdsaSigningAlgorithm, UnparsedPublicKey, VerificationAlgorithm};
@@ -10,8 +9,8 @@ use ring::{hmac, signature::ECDSA_P256_SHA256_FIXED, signature::ECDSA_P384_SHA38
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{PrivateKeyDer, SubjectPublicKeyInfoDer};
 
-use super::der::{self, INTEGER, OBJECT, OCTET_STRING, SEQUENCE};
 use super::{JwtHash, JwtMethod};
+use keelson_port::der::{self, INTEGER, OBJECT, OCTET_STRING, SEQUENCE};
 
 /// `rsaEncryption`, 1.2.840.113549.1.1.1.
 const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
@@ -129,13 +128,7 @@ fn sec1(der: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 fn p521(der: &PrivateKeyDer<'_>) -> Option<Signer> {
-    let secret = match der {
-        PrivateKeyDer::Sec1(key) => p521::SecretKey::from_sec1_der(key.secret_sec1_der()).ok()?,
-        PrivateKeyDer::Pkcs8(key) => {
-            p521::SecretKey::from_pkcs8_der(key.secret_pkcs8_der()).ok()?
-        }
-        _ => return None,
-    };
+    let secret = keelson_port::p521_secret(der)?;
     let public = secret.public_key().to_encoded_point(false);
     let key = p521::ecdsa::SigningKey::from_bytes(&secret.to_bytes()).ok()?;
     Some(Signer::P521(key, public.as_bytes().to_vec()))
