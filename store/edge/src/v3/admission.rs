@@ -44,44 +44,36 @@ impl<B: Backend> Services<B> {
         supervision: &mut Supervision,
     ) -> Result<Answering, Error> {
         if service.takes_turns() {
-            match self.turns.enter(self.sessions.account(request.headers())) {
+            match self.turns.enter(
+                self.sessions
+                    .account(request.headers(), request.extensions()),
+            ) {
                 Entry::Begun(turn) => supervision.holds(turn),
                 Entry::Waits(turn) => {
-                    return Ok(self.serve_in_turn(service, self.counted(request), turn));
+                    return Ok(self.serve(service, self.counted(request), Some(turn)));
                 }
                 Entry::Refused => return Err(Error::TooManyRequests),
             }
         }
-        Ok(self.serve(service, self.counted(request)))
-    }
-
-    /// Begins a call at its turn. Its message is not read before.
-    fn serve_in_turn<R: RequestBody>(
-        &self,
-        service: Service,
-        request: Request<R>,
-        turn: WaitingTurn,
-    ) -> Answering {
-        match service {
-            Service::Kv => in_turn(turn, self.kv.clone(), request),
-            Service::Lease => in_turn(turn, self.lease.clone(), request),
-            Service::Auth => in_turn(turn, self.auth.clone(), request),
-            Service::Cluster => in_turn(turn, self.cluster.clone(), request),
-            Service::Lock => in_turn(turn, self.lock.clone(), request),
-            Service::Election => in_turn(turn, self.election.clone(), request),
-            Service::Maintenance => in_turn(turn, self.maintenance.clone(), request),
-            Service::Health => in_turn(turn, self.health.clone(), request),
-        }
+        Ok(self.serve(service, self.counted(request), None))
     }
 }
 
-fn in_turn<S, R>(turn: WaitingTurn, mut service: S, request: Request<R>) -> Answering
+/// Begins a call, at its turn if it waits for one: its message is not read before.
+pub(super) fn begin<S, R>(
+    mut service: S,
+    request: Request<R>,
+    turn: Option<WaitingTurn>,
+) -> Answering
 where
     R: Send + 'static,
     S: Serve<Request<R>, Response = Response<Body>, Error = Infallible, Future = Answering>
         + Send
         + 'static,
 {
+    let Some(turn) = turn else {
+        return service.call(request);
+    };
     Box::pin(async move {
         match turn.turn().await {
             Ok(_turn) => service.call(request).await,

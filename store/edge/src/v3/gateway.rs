@@ -60,11 +60,13 @@ impl<B: Backend> Services<B> {
         }
         let answering = async {
             if !own.takes_turns() || keeps_alive {
-                return self.serve(own, self.counted(request)).await;
+                return self.serve(own, self.counted(request), None).await;
             }
-            let account = self.sessions.account(request.headers());
+            let account = self
+                .sessions
+                .account(request.headers(), request.extensions());
             match self.turns.turn(account).await {
-                Ok(_turn) => self.serve(own, self.counted(request)).await,
+                Ok(_turn) => self.serve(own, self.counted(request), None).await,
                 Err(refused) => Ok(Status::from(refused).into_http()),
             }
         };

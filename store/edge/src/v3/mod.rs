@@ -46,8 +46,8 @@ use tonic::body::Body;
 use tonic::codegen::{BoxFuture, StdError};
 use tonic::service::Routes;
 use tonic::{Code, Status};
-use tower::Service as _;
 
+use self::admission::begin;
 use self::auth::{AuthService, Sessions};
 use self::cluster::Cluster;
 use self::deadline::{MESSAGE_TIME_MAX, Timed};
@@ -60,7 +60,7 @@ use self::slow::SlowLog;
 use self::supervised::{LeaderMonitor, Supervised, Supervision};
 use super::backend::Backend;
 use super::service::GrpcService;
-use super::turns::Turns;
+use super::turns::{Turns, WaitingTurn};
 use crate::Error;
 use crate::calls::{CallBody, CallMetrics, CountedRequest};
 use keelson_port::{Drain, Incoming};
@@ -133,17 +133,23 @@ impl Service {
 }
 
 impl<B: Backend> Services<B> {
-    /// Begins a call of one of these services, with a body of any kind.
-    fn serve<R: RequestBody>(&self, service: Service, request: Request<R>) -> Answering {
+    /// Begins a call of one of these services, with a body of any kind: at its turn, if it waits
+    /// for one.
+    fn serve<R: RequestBody>(
+        &self,
+        service: Service,
+        request: Request<R>,
+        turn: Option<WaitingTurn>,
+    ) -> Answering {
         match service {
-            Service::Kv => self.kv.clone().call(request),
-            Service::Lease => self.lease.clone().call(request),
-            Service::Lock => self.lock.clone().call(request),
-            Service::Election => self.election.clone().call(request),
-            Service::Auth => self.auth.clone().call(request),
-            Service::Cluster => self.cluster.clone().call(request),
-            Service::Maintenance => self.maintenance.clone().call(request),
-            Service::Health => self.health.clone().call(request),
+            Service::Kv => begin(self.kv.clone(), request, turn),
+            Service::Lease => begin(self.lease.clone(), request, turn),
+            Service::Lock => begin(self.lock.clone(), request, turn),
+            Service::Election => begin(self.election.clone(), request, turn),
+            Service::Auth => begin(self.auth.clone(), request, turn),
+            Service::Cluster => begin(self.cluster.clone(), request, turn),
+            Service::Maintenance => begin(self.maintenance.clone(), request, turn),
+            Service::Health => begin(self.health.clone(), request, turn),
         }
     }
 
@@ -306,7 +312,9 @@ impl<B: Backend> Services<B> {
         // Each of the other methods takes one message.
         let whole = |body: Incoming| body.within(MESSAGE_TIME_MAX);
         match service.and_then(Service::named) {
-            Some(service) if path == KEEP_ALIVE => own(self.serve(service, self.counted(request))),
+            Some(service) if path == KEEP_ALIVE => {
+                own(self.serve(service, self.counted(request), None))
+            }
             Some(service) => match self.serve_admitted(service, request.map(whole), supervision) {
                 Ok(answering) => own(answering),
                 Err(refused) => Call::Refused(Some(refused.into())),

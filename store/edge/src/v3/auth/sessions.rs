@@ -70,18 +70,29 @@ impl<B: Backend> Sessions<B> {
     }
 
     /// The account of a call that is not decoded yet: its user while auth is enabled, without a
-    /// valid token its connection.
-    pub(in crate::v3) fn account(&self, headers: &HeaderMap) -> Account {
+    /// token that the user may have now its connection.
+    pub(in crate::v3) fn account(&self, headers: &HeaderMap, extensions: &Extensions) -> Account {
         let named = || {
             if !self.anonymous.auth_enabled() {
                 return None;
             }
-            let token = std::str::from_utf8(token_of(headers)?).ok()?;
+            let Some(token) = token_of(headers) else {
+                return self.certificate_user(headers, extensions);
+            };
+            let token = std::str::from_utf8(token).ok()?;
             let token = token.strip_prefix("Bearer ").unwrap_or(token);
-            match self.anonymous.jwt() {
-                Some((keys, _)) => Some(keys.verified(token, now())?.username),
-                None => Some(Claims::verified(token, &self.anonymous.auth().secret)?.name),
+            let auth = self.anonymous.auth();
+            if let Some((keys, _)) = self.anonymous.jwt() {
+                let JwtClaims { username, revision } = keys.verified(token, now())?;
+                return auth
+                    .caller_of(username.clone(), revision)
+                    .ok()
+                    .map(|_| username);
             }
+            let claims = Claims::verified(token, &auth.secret)?;
+            // Not one from before the user's password was changed, or the user deleted.
+            let is_valid = auth.user(&claims.name)?.since == claims.since;
+            is_valid.then_some(claims.name)
         };
         match named() {
             Some(name) => Account::User(name),
@@ -100,23 +111,20 @@ impl<B: Backend> Sessions<B> {
         }
         match token_of(headers) {
             Some(token) => self.with_token(token).await,
-            None => Ok(self.with_certificate(headers, extensions)),
+            None => Ok(match self.certificate_user(headers, extensions) {
+                Some(name) => self.anonymous.acting_as(Caller::User { name, since: 0 }),
+                None => self.anonymous.clone(),
+            }),
         }
     }
 
     /// The user whom the client's certificate names. That of a proxy or gateway is not its clients'
     /// (etcd#9720): a call that was forwarded has no user.
-    fn with_certificate(&self, headers: &HeaderMap, extensions: &Extensions) -> B {
+    fn certificate_user(&self, headers: &HeaderMap, extensions: &Extensions) -> Option<String> {
         let is_forwarded = FORWARDED.iter().any(|name| headers.contains_key(*name));
-        match extensions.get::<ClientName>() {
-            Some(name) if self.anonymous.has_certificate_users() && !is_forwarded => {
-                self.anonymous.acting_as(Caller::User {
-                    name: name.as_str().to_owned(),
-                    since: 0,
-                })
-            }
-            _ => self.anonymous.clone(),
-        }
+        let name = extensions.get::<ClientName>()?;
+        let counts = self.anonymous.has_certificate_users() && !is_forwarded;
+        counts.then(|| name.as_str().to_owned())
     }
 
     async fn with_token(&self, token: &[u8]) -> Result<B, Error> {

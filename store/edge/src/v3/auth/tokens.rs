@@ -29,6 +29,9 @@ const TOKEN_BYTES_MAX: usize = 512;
 /// The most tokens whose last use is recorded. A further one ends at its age.
 const SEEN_MAX: usize = 50_000;
 
+/// The pause between two removals of ended tokens.
+const SWEEP_PAUSE: Duration = Duration::from_secs(1);
+
 /// The age by which a token may be in the future: members' clocks differ.
 const AHEAD_MAX: Duration = Duration::from_secs(300);
 
@@ -98,15 +101,20 @@ pub(super) fn signature(token: &str) -> Option<TokenSignature> {
 
 /// The tokens that this member has seen.
 #[derive(Debug, Default)]
-pub struct SeenTokens {
+pub struct SeenTokens(Mutex<TokenUses>);
+
+#[derive(Debug, Default)]
+struct TokenUses {
     /// When each was used last, since 1970.
-    uses: Mutex<HashMap<TokenSignature, Duration>>,
+    last: HashMap<TokenSignature, Duration>,
+    /// When the ended ones were last removed, since 1970.
+    swept: Duration,
 }
 
 impl SeenTokens {
     /// When this member has seen a use of a token last, since 1970.
     pub fn last_use(&self, token: &TokenSignature) -> Option<Duration> {
-        self.uses.lock().get(token).copied()
+        self.0.lock().last.get(token).copied()
     }
 
     /// Records a use of a verified token at the time `now`. Returns false if the token has ended:
@@ -115,16 +123,20 @@ impl SeenTokens {
         let Some(key) = signature(token) else {
             return false;
         };
-        let mut uses = self.uses.lock();
+        let mut uses = self.0.lock();
+        let TokenUses { last: uses, swept } = &mut *uses;
         let last = uses.get(&key).copied().unwrap_or(issued);
-        if now + AHEAD_MAX < last || last + ttl < now {
+        if now + AHEAD_MAX < last || last.saturating_add(ttl) < now {
             uses.remove(&key);
             return false;
         }
-        if SEEN_MAX <= uses.len() && !uses.contains_key(&key) {
-            uses.retain(|_, used| now <= *used + ttl);
+        let is_known = uses.contains_key(&key);
+        // All are looked at: not for each request while they are many.
+        if SEEN_MAX <= uses.len() && !is_known && *swept + SWEEP_PAUSE <= now {
+            *swept = now;
+            uses.retain(|_, used| now <= used.saturating_add(ttl));
         }
-        if uses.len() < SEEN_MAX || uses.contains_key(&key) {
+        if uses.len() < SEEN_MAX || is_known {
             uses.insert(key, now.max(last));
         }
         true
