@@ -27,11 +27,6 @@ pub(crate) fn variable(name: &str) -> Option<String> {
     if text.is_empty() { None } else { Some(text) }
 }
 
-/// etcdctl's variable for the user, as name:password.
-pub(crate) fn etcdctl_user() -> Option<String> {
-    variable("ETCDCTL_USER")
-}
-
 /// The number of members from `DEIS_NUM_INSTANCES`, if it is set.
 pub(crate) fn deis_num_instances() -> Option<Result<Size, SizeError>> {
     variable(DEIS_NUM_INSTANCES).map(|text| text.parse())

@@ -15,9 +15,6 @@ const BEHIND_ENTRIES: u64 = 5_000;
 const QUOTA_WARNING: f64 = 0.8;
 const QUOTA_CRITICAL: f64 = 0.95;
 
-/// A database that is larger than this many bytes, and than twice its use, has space to give back.
-const FRAGMENTED_BYTES: i64 = 256 << 20;
-
 /// etcd's guide: the 99th percentile of an fsync should be below 10 ms. The buckets are powers of
 /// two of 1 ms.
 const FSYNC_SECONDS: f64 = 0.016;
@@ -305,20 +302,6 @@ fn space(found: &mut Findings, member: &MemberFacts, status: &MemberStatus) {
         let remedy = "compact (`etcdctl compact`, --auto-compaction-retention), delete what is not \
                       needed, or raise --quota-backend-bytes";
         found.add(severity, "space", Some(member), fault, remedy);
-    }
-    if FRAGMENTED_BYTES < status.db_size && 2 * status.db_in_use < status.db_size {
-        let fault = format!(
-            "its database has {} MB, of which {} are in use",
-            status.db_size >> 20,
-            status.db_in_use >> 20
-        );
-        found.add(
-            Warning,
-            "space",
-            Some(member),
-            fault,
-            "`etcdctl defrag`; later writes use the space as well",
-        );
     }
 }
 

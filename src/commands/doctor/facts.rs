@@ -48,8 +48,7 @@ pub(super) struct MemberStatus {
     pub(super) leader: u64,
     pub(super) term: u64,
     pub(super) applied: u64,
-    /// Bytes of its database, those in use, and the quota (0: not stated).
-    pub(super) db_size: i64,
+    /// Bytes of its database that are in use, and the quota (0: not stated).
     pub(super) db_in_use: i64,
     pub(super) quota: i64,
     /// What it states as wrong itself.

@@ -4,47 +4,28 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use http::header::DATE;
-use keelson_proto::etcdserverpb::auth_client::AuthClient;
 use keelson_proto::etcdserverpb::cluster_client::ClusterClient;
 use keelson_proto::etcdserverpb::maintenance_client::MaintenanceClient;
-use keelson_proto::etcdserverpb::{
-    AuthenticateRequest, Member, MemberListRequest, StatusRequest, StatusResponse,
-};
-use keelson_proxy::ClientTls;
+use keelson_proto::etcdserverpb::{Member, MemberListRequest, StatusRequest, StatusResponse};
 use tokio::task::JoinSet;
-use tonic::metadata::AsciiMetadataValue;
-use tonic::transport::Channel;
-use tonic::{Code, Request, Status};
+use tonic::Status;
 
 use super::facts::{Facts, MemberFacts, MemberStatus, MetricFacts, Presence};
+use crate::commands::access::{MemberAccess, remedy};
 use crate::commands::channel::{self, CONNECT_MAX};
 
-/// How the members are reached.
-#[derive(Clone)]
-pub(super) struct Access {
-    pub(super) tls: ClientTls,
-    /// name:password.
-    pub(super) user: Option<String>,
+/// A cluster that is examined.
+pub(super) struct Examined {
+    pub(super) access: MemberAccess,
     /// The time for each answer.
     pub(super) answer_max: Duration,
 }
 
-/// A reached cluster.
-struct Connected {
-    access: Access,
-    /// The user's token.
-    token: Option<AsciiMetadataValue>,
-}
-
 /// The facts about the cluster behind these URLs.
-pub(super) async fn facts(urls: &[String], access: &Access) -> Facts {
+pub(super) async fn facts(urls: &[String], examined: Examined) -> Facts {
     let mut facts = Facts::default();
-    let mut reached = Connected {
-        access: access.clone(),
-        token: None,
-    };
     for url in urls {
-        let failure = match reached.list(url).await {
+        let failure = match examined.list(url).await {
             Ok((members, confirmed)) => {
                 if facts.members.is_empty() || (confirmed && !facts.confirmed) {
                     facts.members = members.into_iter().map(listed).collect();
@@ -56,12 +37,12 @@ pub(super) async fn facts(urls: &[String], access: &Access) -> Facts {
         };
         facts.endpoints.push((url.clone(), failure));
     }
-    let reached = Arc::new(reached);
+    let examined = Arc::new(examined);
     let mut answers = JoinSet::new();
     for (at, member) in facts.members.iter().enumerate() {
         let (id, urls) = (member.id, member.client_urls.clone());
-        let reached = Arc::clone(&reached);
-        answers.spawn(async move { (at, reached.answer_of(id, &urls).await) });
+        let examined = Arc::clone(&examined);
+        answers.spawn(async move { (at, examined.answer_of(id, &urls).await) });
     }
     while let Some(answer) = answers.join_next().await {
         if let Ok((at, answer)) = answer {
@@ -81,46 +62,19 @@ fn listed(member: Member) -> MemberFacts {
     }
 }
 
-impl Connected {
+impl Examined {
     /// The members that an endpoint lists, and whether a majority has confirmed them.
-    async fn list(&mut self, url: &str) -> Result<(Vec<Member>, bool), Status> {
-        let channel = channel::connect(url, &self.access.tls, self.access.answer_max).await?;
-        if self.token.is_none() && self.access.user.is_some() {
-            self.token = Some(self.log_in(&channel).await?);
-        }
-        let mut client = ClusterClient::new(channel);
-        let mut last = None;
-        for linearizable in [true, false] {
-            let request = self.request(MemberListRequest { linearizable });
-            match client.member_list(request).await {
-                Ok(list) => return Ok((list.into_inner().members, linearizable)),
-                Err(status) if is_about_users(&status) => return Err(status),
-                Err(status) => last = Some(status),
+    async fn list(&self, url: &str) -> Result<(Vec<Member>, bool), Status> {
+        let mut client = ClusterClient::new(self.access.connect(url, self.answer_max).await?);
+        let request = |linearizable| MemberListRequest { linearizable };
+        let confirmed = client.member_list(request(true)).await;
+        let (list, is_confirmed) = match confirmed {
+            Err(status) if remedy(&status).is_none() => {
+                (client.member_list(request(false)).await, false)
             }
-        }
-        Err(last.unwrap_or_else(|| Status::unavailable("no answer")))
-    }
-
-    async fn log_in(&self, channel: &Channel) -> Result<AsciiMetadataValue, Status> {
-        let user = self.access.user.as_deref().unwrap_or_default();
-        let (name, password) = user.split_once(':').unwrap_or((user, ""));
-        let request = AuthenticateRequest {
-            name: name.to_owned(),
-            password: password.to_owned(),
+            confirmed => (confirmed, true),
         };
-        let answer = AuthClient::new(channel.clone())
-            .authenticate(request)
-            .await?;
-        let token = answer.into_inner().token.parse();
-        token.map_err(|_| Status::unauthenticated("the token is no header field"))
-    }
-
-    fn request<T>(&self, message: T) -> Request<T> {
-        let mut request = Request::new(message);
-        if let Some(token) = &self.token {
-            request.metadata_mut().insert("token", token.clone());
-        }
-        request
+        Ok((list?.into_inner().members, is_confirmed))
     }
 
     /// What answers at the client URLs of a member.
@@ -141,7 +95,7 @@ impl Connected {
                         id: found,
                     };
                 }
-                Err(status) if is_about_users(&status) => {
+                Err(status) if remedy(&status).is_some() => {
                     return Presence::Refused(status.message().to_owned());
                 }
                 Err(status) => answer = Presence::None(reason(&status, url)),
@@ -151,16 +105,17 @@ impl Connected {
     }
 
     async fn status(&self, url: &str) -> Result<StatusResponse, Status> {
-        let channel = channel::connect(url, &self.access.tls, self.access.answer_max).await?;
-        let request = self.request(StatusRequest {});
-        let answer = MaintenanceClient::new(channel).status(request).await?;
+        let channel = self.access.connect(url, self.answer_max).await?;
+        let answer = MaintenanceClient::new(channel)
+            .status(StatusRequest {})
+            .await?;
         Ok(answer.into_inner())
     }
 
     /// Adds what HTTP has: the clock, and the metrics. A member without them is no fault.
     async fn further(&self, url: &str, mut status: MemberStatus) -> MemberStatus {
         let url = url.trim_end_matches('/');
-        let tls = &self.access.tls;
+        let tls = self.access.tls();
         let sent = SystemTime::now();
         if let Ok((headers, _)) = channel::get(&format!("{url}/version"), tls, CONNECT_MAX).await {
             let date = headers.get(DATE).and_then(|date| date.to_str().ok());
@@ -180,28 +135,12 @@ fn reason(status: &Status, url: &str) -> String {
     short.unwrap_or(text).to_owned()
 }
 
-/// The refusal concerns the caller; the member runs.
-fn is_about_users(status: &Status) -> bool {
-    let text = status.message();
-    matches!(
-        status.code(),
-        Code::PermissionDenied | Code::Unauthenticated
-    ) || [
-        "user name is empty",
-        "invalid auth token",
-        "authentication failed",
-    ]
-    .iter()
-    .any(|about| text.contains(about))
-}
-
 fn of_response(response: StatusResponse, took: Duration) -> MemberStatus {
     MemberStatus {
         version: response.version,
         leader: response.leader,
         term: response.raft_term,
         applied: response.raft_applied_index,
-        db_size: response.db_size,
         db_in_use: response.db_size_in_use,
         quota: response.db_size_quota,
         errors: response.errors,
@@ -239,26 +178,5 @@ mod tests {
         let (ahead, _) = skew(date, at(90.0), at(90.0)).unwrap();
         assert!((ahead - 10.5).abs() < 1e-6, "{ahead}");
         assert_eq!(skew("yesterday", at(1.0), at(2.0)), None);
-    }
-
-    #[test]
-    fn refusals_of_a_user_are_no_sign_of_a_dead_member() {
-        for (status, about) in [
-            (
-                Status::invalid_argument("etcdserver: user name is empty"),
-                true,
-            ),
-            (
-                Status::permission_denied("etcdserver: permission denied"),
-                true,
-            ),
-            (
-                Status::unauthenticated("etcdserver: invalid auth token"),
-                true,
-            ),
-            (Status::unavailable("etcdserver: no leader"), false),
-        ] {
-            assert_eq!(is_about_users(&status), about, "{status}");
-        }
     }
 }

@@ -11,15 +11,15 @@ mod gather;
 mod report;
 
 use std::io::Write as _;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use keelson_proxy::{ClientTls, ClientTlsFiles};
 use tokio::runtime::Builder;
 
 use self::finding::{UNKNOWN, Verdict};
+use self::gather::Examined;
+use super::access::AccessArguments;
 use super::url_of;
 
 /// Examine a cluster: what is wrong, at which member, and the command that mends it. Exits with 0
@@ -36,19 +36,8 @@ struct DoctorArguments {
     /// The time for each answer of a member.
     #[arg(long, default_value = "5s", value_parser = crate::flags::duration)]
     command_timeout: Duration,
-    /// TLS certificate presented to members.
-    #[arg(long, requires = "key")]
-    cert: Option<PathBuf>,
-    /// Private key of --cert.
-    #[arg(long, requires = "cert")]
-    key: Option<PathBuf>,
-    /// CA that members' certificates must be signed by [default: the system's CAs].
-    #[arg(long)]
-    cacert: Option<PathBuf>,
-    /// User of the cluster, as name:password, if it requires one. ETCDCTL_USER has the same
-    /// meaning.
-    #[arg(long)]
-    user: Option<String>,
+    #[command(flatten)]
+    access: AccessArguments,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -82,17 +71,15 @@ pub(crate) fn run(words: &[String]) -> ExitCode {
 
 impl DoctorArguments {
     fn run(self) -> Result<Verdict, Box<dyn std::error::Error>> {
-        let files = ClientTlsFiles::new(self.cert.zip(self.key), self.cacert);
-        let secure = files != ClientTlsFiles::default();
+        let secure = self.access.is_secure();
         let urls = self.endpoints.iter().map(|one| url_of(one, secure));
         let urls: Vec<String> = urls.collect();
-        let access = gather::Access {
-            tls: ClientTls::new(files)?,
-            user: self.user.or_else(crate::environment::etcdctl_user),
+        let examined = Examined {
+            access: self.access.access()?,
             answer_max: self.command_timeout,
         };
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        let facts = runtime.block_on(gather::facts(&urls, &access));
+        let facts = runtime.block_on(gather::facts(&urls, examined));
         runtime.shutdown_background();
         let findings = checks::diagnose(&facts);
         let text = match self.write_out {

@@ -7,7 +7,7 @@ use keelson_store::snapshot::{self, InputError, RestoreError, RestoreOptions, Sn
 
 use crate::commands::new_member::{NewMember, NewMemberError};
 
-/// What a restoration adds to the revision unless it is told otherwise: more than a cluster writes
+/// The default of --bump-revision: more than a cluster writes
 /// between two backups, and what etcd's documentation recommends.
 const BUMP_DEFAULT: u64 = 1_000_000_000;
 

@@ -21,7 +21,6 @@ fn status() -> MemberStatus {
         leader: 1,
         term: 2,
         applied: 100,
-        db_size: 1 << 20,
         db_in_use: 1 << 20,
         quota: 2 << 30,
         ..MemberStatus::default()
@@ -130,7 +129,7 @@ type Change = fn(&mut MemberStatus);
 
 #[test]
 fn each_fault_of_a_member_is_found_there() {
-    let cases: [(Change, Severity, &str); 13] = [
+    let cases: [(Change, Severity, &str); 12] = [
         (|one| one.took = Duration::from_secs(2), Warning, "latency"),
         (|one| one.leader = 0, Critical, "leader"),
         (|one| one.leader = 3, Critical, "leader"),
@@ -147,7 +146,6 @@ fn each_fault_of_a_member_is_found_there() {
         ),
         (|one| one.db_in_use = 1_800_000_000, Warning, "space"),
         (|one| one.db_in_use = 2_100_000_000, Critical, "space"),
-        (|one| one.db_size = 1 << 30, Warning, "space"),
         (|one| one.skew = Some((-3.0, 0.6)), Warning, "clock"),
         (|one| one.metrics.fsync_p99 = Some(0.128), Warning, "disk"),
         (
@@ -184,9 +182,8 @@ fn each_fault_of_a_member_is_found_there() {
 
 #[test]
 fn what_is_within_bounds_is_no_finding() {
-    let cases: [Change; 7] = [
+    let cases: [Change; 6] = [
         (|one| one.db_in_use = 1_700_000_000),
-        (|one| one.db_size = 100 << 20),
         (|one| one.skew = Some((1.4, 0.6))),
         (|one| one.applied = 4_000),
         (|one| one.quota = 0),
