@@ -5,6 +5,7 @@ mod peers;
 mod text;
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 pub use keelson_port::metrics::Histogram;
 
@@ -21,6 +22,17 @@ impl Count {
 
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl MemberMetrics {
+    /// Nothing is counted yet. The buckets are etcd's.
+    pub(crate) fn new() -> MemberMetrics {
+        MemberMetrics {
+            snapshots: Histogram::exponential(Duration::from_millis(100), 10),
+            hashes: Histogram::exponential(Duration::from_millis(10), 15),
+            ..MemberMetrics::default()
+        }
     }
 }
 
