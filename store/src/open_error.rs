@@ -67,9 +67,8 @@ pub enum OpenError {
     /// The data directory belongs to etcd.
     #[error(
         "{dir} is a data directory of {version}; Keelson keeps its own format and has not touched \
-         it. To move: start Keelson with another, empty --data-dir, and copy while both run, v3 \
-         keys with `etcdctl make-mirror`, v2 keys by reading /v2/keys/?recursive=true and setting \
-         them again; to go on with etcd, start etcd on it"
+         it. To move: stop etcd, `keelson import` it into another --data-dir, and start Keelson with \
+         that; to go on with etcd, start etcd on it"
     )]
     EtcdsData {
         /// The directory.

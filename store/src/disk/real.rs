@@ -33,6 +33,18 @@ impl ReadOnlyFile {
         File::open(path).map(ReadOnlyFile)
     }
 
+    /// Locks the file for readers while it is open.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] if another process has it locked for writing.
+    pub fn try_lock_shared(&self) -> io::Result<()> {
+        match self.0.try_lock_shared() {
+            Ok(()) => Ok(()),
+            Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
     /// Reads exactly these bytes.
     ///
     /// # Errors

@@ -52,6 +52,9 @@ pub enum ImportError {
     /// It holds no etcd.
     #[error("{} holds neither a database nor a log of etcd", .0.display())]
     Nothing(PathBuf),
+    /// The etcd was not stopped.
+    #[error("{} is in use by another process: stop the etcd first", .0.display())]
+    Running(PathBuf),
     /// The log is damaged other than at its end.
     #[error("{}: {what}", path.display())]
     Damaged {
@@ -176,7 +179,15 @@ impl StoppedEtcd {
             return Err(ImportError::Nothing(from.to_owned()));
         }
         let database = match exists(&path) {
-            true => Some(SnapshotFile::open(&path)?),
+            // bbolt locks it, and writes pages again that are read here.
+            true => Some(
+                SnapshotFile::open_stopped(&path).map_err(|error| match error {
+                    InputError::Io { error, .. } if error.kind() == io::ErrorKind::WouldBlock => {
+                        ImportError::Running(path.clone())
+                    }
+                    error => error.into(),
+                })?,
+            ),
             false => None,
         };
         Ok(StoppedEtcd {

@@ -80,11 +80,28 @@ impl SnapshotFile {
     /// # Errors
     /// It cannot be read, or is no database.
     pub fn open(path: &Path) -> Result<SnapshotFile, InputError> {
+        SnapshotFile::open_with(path, |_| Ok(()))
+    }
+
+    /// Opens the database of a server, which must have been stopped: it is locked for readers.
+    ///
+    /// # Errors
+    /// As [`SnapshotFile::open`]; [`InputError::Io`] of [`io::ErrorKind::WouldBlock`] while a server
+    /// has it open.
+    pub(crate) fn open_stopped(path: &Path) -> Result<SnapshotFile, InputError> {
+        SnapshotFile::open_with(path, ReadOnlyFile::try_lock_shared)
+    }
+
+    fn open_with(
+        path: &Path,
+        lock: impl Fn(&ReadOnlyFile) -> io::Result<()>,
+    ) -> Result<SnapshotFile, InputError> {
         let failed = |error| InputError::Io {
             path: path.to_owned(),
             error,
         };
         let file = ReadOnlyFile::open(path).map_err(failed)?;
+        lock(&file).map_err(failed)?;
         let bytes = file.size_bytes().map_err(failed)?;
         let database = Database::open(file).map_err(|error| InputError::Bolt {
             path: path.to_owned(),

@@ -1,6 +1,6 @@
 //! `keelson import` of etcd's data directories, after a kill: the database is behind the log then.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use keelson_proto::etcdserverpb::HashKvRequest;
 use keelson_tests::proc::binary;
 use keelson_tests::proc::client;
@@ -74,8 +74,6 @@ async fn imports(peer: &Peer, plan: Plan) -> Result<()> {
     let url = etcd.members[0].client_url.clone();
     fill(peer, &url).await?;
     let expected = contents(peer, &url).await?;
-    etcd.kill(0);
-
     let ours = binary::ours()?;
     let mut cluster = Cluster::create(&Plan::new(&ours, 1))?;
     let member = &cluster.members[0];
@@ -93,6 +91,11 @@ async fn imports(peer: &Peer, plan: Plan) -> Result<()> {
         ],
         &["--initial-advertise-peer-urls", &member.peer_url],
     ];
+    let refused = super::snapshots::run(&ours, &flags.concat()).await;
+    let text = refused.err().map(|error| format!("{error:#}"));
+    let text = text.unwrap_or_default();
+    ensure!(text.contains("stop the etcd first"), "it runs: {text}");
+    etcd.kill(0);
     super::snapshots::run(&ours, &flags.concat()).await?;
     cluster.members[0].start()?;
     cluster.wait_ready(READY_LIMIT).await?;
