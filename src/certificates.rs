@@ -1,9 +1,12 @@
 //! Certificates that this host makes, and the care for all of its TLS files while it runs.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use keelson_store::edge::{CertificateEnd, has_files, reload_files, warn_of_certificate_ends};
+use keelson_store::edge::{
+    CertificateEnd, ServerTls, has_files, reload_files, warn_of_certificate_ends,
+};
 use keelson_store::internals::disk::{self, RealDisk};
 use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose,
@@ -40,7 +43,8 @@ impl SelfSigned {
         let is_valid = ends
             .first()
             .is_some_and(|end| RENEW_DAYS <= end.days_left());
-        if is_valid && files.key.exists() {
+        // A process may have ended between the writing of the key and of the certificate.
+        if is_valid && ServerTls::new(files.clone()).is_ok() {
             return Ok(());
         }
         let failed = |error| CertificateError::Generated(self.hosts.clone(), error);
@@ -85,10 +89,11 @@ pub(crate) fn keep(directory: &Path, path: &Path, text: &str) -> Result<(), Cert
     disk::replace_file(&RealDisk, path, text.as_bytes()).map_err(failed)
 }
 
-/// Opens log files anew on SIGHUP, and reads the TLS files again. Once a day it warns of
-/// certificates that end soon and renews generated ones. Returns at once if there are no such
-/// files: SIGHUP then ends the process, as it ends etcd.
+/// Opens log files anew on SIGHUP, and reads the TLS files, and the keys of JWTs, again. Once a day
+/// it warns of certificates that end soon, and renews generated ones. Returns at once if there are
+/// no such files: SIGHUP then ends the process, as it ends etcd.
 pub(crate) async fn care(generated: Vec<SelfSigned>) {
+    let generated = Arc::new(generated);
     if !has_files() && !logging::has_files() {
         return;
     }
@@ -107,12 +112,8 @@ pub(crate) async fn care(generated: Vec<SelfSigned>) {
                 let _ = spawn_blocking(hang_up).await;
             }
             _ = days.tick() => {
-                for certificate in &generated {
-                    if let Err(error) = certificate.ensure() {
-                        warn!(%error, "cannot renew a generated certificate");
-                    }
-                }
-                warn_of_certificate_ends();
+                let generated = Arc::clone(&generated);
+                let _ = spawn_blocking(move || look(&generated)).await;
             }
         }
     }
@@ -129,12 +130,20 @@ fn hang_up() {
     }
 }
 
+/// Renews generated certificates, and warns of all that end soon. Blocks the thread.
+fn look(generated: &[SelfSigned]) {
+    for certificate in generated {
+        if let Err(error) = certificate.ensure() {
+            warn!(%error, "cannot renew a generated certificate");
+        }
+    }
+    warn_of_certificate_ends();
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
-
-    use keelson_store::edge::ServerTls;
 
     use super::*;
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use keelson_store::Store;
 use keelson_store::internals::disk::{self, Disk, DiskFile, RealDisk};
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 use tokio_stream::StreamExt;
 use tracing::{info, warn};
 
@@ -44,12 +45,16 @@ enum BackupError {
     Thread(#[from] tokio::task::JoinError),
 }
 
-/// Takes a snapshot at each interval from the start on. A failed one is logged, and the next is
-/// taken at its time.
+/// Takes a snapshot once the newest one is older than the interval, and at each interval from then
+/// on: starts that follow each other must not replace older snapshots. A failed one is logged, and
+/// the next is taken at its time.
 pub(super) async fn run(store: Store, plan: BackupPlan) {
     store.ready().await;
     let plan = Arc::new(plan);
-    let mut due = tokio::time::interval(plan.interval);
+    let of = Arc::clone(&plan);
+    let wait = tokio::task::spawn_blocking(move || first_wait(&of));
+    let first = Instant::now() + wait.await.unwrap_or_default();
+    let mut due = tokio::time::interval_at(first, plan.interval);
     due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         due.tick().await;
@@ -58,6 +63,17 @@ pub(super) async fn run(store: Store, plan: BackupPlan) {
             Err(error) => warn!(%error, dir = %plan.dir.display(), "a scheduled snapshot failed"),
         }
     }
+}
+
+/// What is left of the interval since the newest snapshot, by its file's time. None without one.
+fn first_wait(plan: &BackupPlan) -> Duration {
+    let names = RealDisk.list(&plan.dir).unwrap_or_default();
+    let newest = names.iter().rfind(|name| is_snapshot(name));
+    let age = newest.and_then(|name| {
+        let file = std::fs::metadata(plan.dir.join(name)).ok()?;
+        file.modified().ok()?.elapsed().ok()
+    });
+    age.map_or(Duration::ZERO, |age| plan.interval.saturating_sub(age))
 }
 
 async fn take(store: &Store, plan: &Arc<BackupPlan>) -> Result<PathBuf, BackupError> {
@@ -113,10 +129,13 @@ fn name(time: &str) -> String {
     format!("{PREFIX}{digits}Z{SUFFIX}")
 }
 
+fn is_snapshot(name: &str) -> bool {
+    name.starts_with(PREFIX) && name.ends_with(SUFFIX)
+}
+
 /// The oldest snapshots of a sorted directory, but for the newest ones.
 fn superfluous(names: &[String], keep: usize) -> Vec<&String> {
-    let is_snapshot = |name: &&String| name.starts_with(PREFIX) && name.ends_with(SUFFIX);
-    let snapshots: Vec<_> = names.iter().filter(is_snapshot).collect();
+    let snapshots: Vec<_> = names.iter().filter(|name| is_snapshot(name)).collect();
     let too_many = snapshots.len().saturating_sub(keep);
     snapshots.into_iter().take(too_many).collect()
 }
@@ -161,6 +180,13 @@ mod tests {
         assert!(path.ends_with(&names[0]));
         let file = keelson_store::snapshot::SnapshotFile::open(&path).unwrap();
         file.check_sum().unwrap();
+        // Another start takes none before its time.
+        assert!(plan.interval / 2 < first_wait(&plan));
+        let due = BackupPlan {
+            interval: Duration::ZERO,
+            ..(*plan).clone()
+        };
+        assert_eq!(first_wait(&due), Duration::ZERO);
         store.shutdown().await;
     }
 }

@@ -7,8 +7,7 @@ use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use super::{
-    EndReason, StartError, backup, founder, listen_for_clients, listen_for_metrics, promotion,
-    shut_down,
+    EndReason, StartError, backup, client_tls, founder, listen_for_clients, promotion, shut_down,
 };
 use crate::options::MemberOptions;
 use crate::signals::Signals;
@@ -33,10 +32,9 @@ pub(super) async fn run(
     }
     let generated = listeners.self_signed.clone().into_iter().chain(self_signed);
     let generated = generated.collect();
-    // After the client ports: their certificate may have to be made first.
-    let bound = listen_for_clients(&listeners).await?;
-    let metrics = listen_for_metrics(&listeners, &metrics_urls).await?;
-    let (listeners, client_urls) = bound;
+    let tls = client_tls(&listeners)?;
+    let (listeners, client_urls) = listen_for_clients(&listeners, tls.as_ref()).await?;
+    let metrics = listen::bind_clients(&metrics_urls, "listen-metrics-urls", tls.as_ref()).await?;
     let store = tokio::select! {
         store = Store::open(config.clone()) => store?,
         stop = signals.next() => return Ok(EndReason::Signal(stop)),

@@ -152,16 +152,21 @@ fn on<T>(
     result
 }
 
-/// Binds the client ports: all of `urls`, and those of `spare` that are free.
-async fn listen_for_clients(
-    wanted: &ClientListeners,
-) -> Result<(Vec<Listener>, Vec<Url>), StartError> {
+/// TLS of the client ports. Their certificate is made first if it is a generated one.
+fn client_tls(wanted: &ClientListeners) -> Result<Option<ServerTls>, StartError> {
     if let Some(certificate) = &wanted.self_signed {
         certificate.ensure()?;
     }
-    let tls = wanted.tls.clone().map(ServerTls::new).transpose()?;
+    Ok(wanted.tls.clone().map(ServerTls::new).transpose()?)
+}
+
+/// Binds the client ports: all of `urls`, and those of `spare` that are free.
+async fn listen_for_clients(
+    wanted: &ClientListeners,
+    tls: Option<&ServerTls>,
+) -> Result<(Vec<Listener>, Vec<Url>), StartError> {
     let flag = "listen-client-urls";
-    let mut listeners = listen::bind_clients(&wanted.urls, flag, tls.as_ref()).await?;
+    let mut listeners = listen::bind_clients(&wanted.urls, flag, tls).await?;
     let mut urls = wanted.urls.clone();
     for url in &wanted.spare {
         match listen::bind_clients(std::slice::from_ref(url), flag, None).await {
@@ -175,15 +180,6 @@ async fn listen_for_clients(
         }
     }
     Ok((listeners, urls))
-}
-
-/// Listens for scrapers of metrics, with the certificate of the client port.
-async fn listen_for_metrics(
-    clients: &ClientListeners,
-    urls: &[Url],
-) -> Result<Vec<Listener>, StartError> {
-    let tls = clients.tls.clone().map(ServerTls::new).transpose()?;
-    Ok(listen::bind_clients(urls, "listen-metrics-urls", tls.as_ref()).await?)
 }
 
 /// Stops cleanly, within a time bound; a second signal ends the process here.

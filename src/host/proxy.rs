@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use super::data_dir::{self, ClusterFile, DirectoryError};
-use super::{EndReason, StartError, listen_for_clients, shut_down};
+use super::{EndReason, StartError, client_tls, listen_for_clients, shut_down};
 use crate::heap;
 use crate::options::ProxyOptions;
 use crate::pages;
@@ -35,7 +35,8 @@ pub(super) async fn run(
     for warning in &options.warnings {
         warn!("{warning}");
     }
-    let (listeners, urls) = listen_for_clients(&options.listeners).await?;
+    let tls = client_tls(&options.listeners)?;
+    let (listeners, urls) = listen_for_clients(&options.listeners, tls.as_ref()).await?;
     let generated = options.listeners.self_signed.clone().into_iter().collect();
     let ready = move || {
         announce::ready();

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use keelson_proto::etcdserverpb::auth_client::AuthClient;
 use keelson_proto::etcdserverpb::{
-    AuthEnableRequest, AuthUserAddRequest, AuthUserGrantRoleRequest, AuthenticateRequest,
+    AuthEnableRequest, AuthStatusRequest, AuthUserAddRequest, AuthUserGrantRoleRequest,
+    AuthenticateRequest,
 };
 use keelson_proxy::{ClientTls, ClientTlsFiles, TlsError};
 use parking_lot::Mutex;
@@ -69,7 +70,7 @@ pub(super) struct Secure {
 
 #[derive(Default)]
 struct Session {
-    /// Auth is enabled: requests need a token.
+    /// Auth may be enabled: requests need a token.
     needs_token: bool,
     token: Option<String>,
     /// Not before this time is another login tried.
@@ -137,9 +138,6 @@ impl Secure {
 
     /// Adds the user `root` and enables auth, unless that is done.
     pub(super) async fn enable_auth(&self, url: &str) -> Result<(), SecureError> {
-        if self.session.lock().needs_token {
-            return Ok(());
-        }
         let began = Instant::now();
         while let Err(status) = self.try_to_enable(url).await {
             if ENABLE_MAX < began.elapsed() {
@@ -154,6 +152,11 @@ impl Secure {
 
     async fn try_to_enable(&self, url: &str) -> Result<(), Status> {
         let mut auth = AuthClient::new(self.channel(url, ENABLE_MAX)?);
+        // Also after a start that was interrupted, or an answer that was lost.
+        let status = auth.auth_status(AuthStatusRequest {}).await?;
+        if status.into_inner().enabled {
+            return Ok(());
+        }
         let root = || "root".to_owned();
         let added = auth.user_add(AuthUserAddRequest {
             name: root(),

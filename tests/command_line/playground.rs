@@ -216,3 +216,48 @@ fn a_host_that_cannot_start_shows_the_end_of_its_log() {
     );
     assert!(finished.stderr.contains(" E | "), "{finished:?}");
 }
+
+/// Certificates for all, and a user: what the issue of a closed cluster asks for in one command.
+#[test]
+fn a_secure_playground_is_closed_to_strangers() {
+    let base = base_port(1);
+    let mut command = keelson();
+    command.args(["playground", "--secure"]);
+    let mut playground = Running::output_of(command.args(arguments(1, 0, base)));
+    let tls = data_directory(&mut playground).join("tls");
+    playground.wait_for("Ctrl-C stops");
+    let mut plain = std::net::TcpStream::connect(("127.0.0.1", base)).unwrap();
+    std::io::Write::write_all(&mut plain, b"GET /version HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    std::io::Read::read_to_string(&mut plain, &mut answer).unwrap();
+    assert!(
+        answer.contains("Client sent an HTTP request to an HTTPS server."),
+        "{answer}"
+    );
+
+    let password = std::fs::read_to_string(tls.join("root.password")).unwrap();
+    let doctor = |own: bool, user: bool| {
+        let mut command = keelson();
+        command.args(["doctor", "--endpoints"]);
+        command.arg(format!("https://127.0.0.1:{base}"));
+        command.arg("--cacert").arg(tls.join("ca.pem"));
+        if own {
+            command.arg("--cert").arg(tls.join("client.pem"));
+            command.arg("--key").arg(tls.join("client-key.pem"));
+        }
+        if user {
+            command.args(["--user", "root", "--password", password.trim()]);
+        }
+        Finished::of(command.output().unwrap())
+    };
+    let found = doctor(false, true);
+    assert_eq!(found.code, Some(2), "without a certificate: {found:?}");
+    let found = doctor(true, false);
+    assert_eq!(found.code, Some(2), "without a user: {found:?}");
+    assert!(found.stdout.contains("user name is empty"), "{found:?}");
+    let found = doctor(true, true);
+    assert_eq!(found.code, Some(1), "one voter alone: {found:?}");
+    assert!(found.stdout.contains("1 of 1 members answer"), "{found:?}");
+    playground.signal("INT");
+    playground.wait_for("Ended.");
+}
