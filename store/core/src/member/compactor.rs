@@ -1,7 +1,7 @@
 //! Automatic compaction: which revision the leader compacts, and when. etcd v3.7.1
 //! `etcdserver/api/v3compactor`.
 //!
-//! Every member notes revisions, so that a new leader knows those of the period before.
+//! Every member records revisions, so that a new leader has those of the period before.
 
 use std::collections::VecDeque;
 

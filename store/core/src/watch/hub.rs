@@ -144,7 +144,7 @@ pub struct WatchHub {
     deliveries: AtomicU64,
     /// The revision up to which everything is delivered.
     delivered: AtomicI64,
-    /// The change of rights of which the streams were told.
+    /// The last change of rights for which the streams were woken.
     auth_changed: AtomicU64,
     mailboxes: Arc<Mailboxes>,
     limits: WatchLimits,

@@ -262,7 +262,7 @@ impl ReadView {
     }
 
     /// A number that moves with every change of users, roles and permissions, and with a snapshot.
-    /// Who sees an event sees the number of every change before it.
+    /// A reader of an event also reads the number of every change before it.
     pub fn auth_changed(&self) -> u64 {
         self.shared.auth_changed.load(Ordering::SeqCst)
     }

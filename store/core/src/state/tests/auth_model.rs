@@ -22,7 +22,7 @@ type Fields = (String, String);
 /// The lease of the test.
 const LEASE: i64 = 7;
 
-/// Keys that the ranges of the test can tell apart, and one behind all of them.
+/// A key in each part into which the test's ranges divide the key space, and one behind all.
 fn keys() -> impl Iterator<Item = String> {
     let letters = 'a'..='f';
     let of = |letter: char| {

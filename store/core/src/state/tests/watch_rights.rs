@@ -117,7 +117,7 @@ fn events_that_wait_are_not_sent_after_a_revocation() {
     run.machine.auth(revoke_role("u", "r")).unwrap();
     run.put("a");
     assert_eq!(run.read(), ["0 Denied(PermissionDenied)"]);
-    // Also where the hub has not told of it yet.
+    // Also where the hub has not woken the stream yet.
     run.auth(grant_role("u", "r"));
     run.watch("a", "c");
     run.put("a");
