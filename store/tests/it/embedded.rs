@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use keelson_proto::etcdserverpb::*;
-use keelson_store::config::{StorageEngine, Url};
-use keelson_store::{Config, Error, OpenError, Store};
+use keelson_store::config::{AutoCompaction, StorageEngine, Url};
+use keelson_store::{Config, Error, OpenError, StateError, Store};
 
 #[path = "../../../tests/src/proc/ports.rs"]
 #[expect(unreachable_pub, reason = "it is a library's module in keelson-tests")]
@@ -320,5 +320,36 @@ async fn a_leader_without_another_voter_stops_at_once() -> anyhow::Result<()> {
     store.member_add(learner).await?;
     let stopping = tokio::time::timeout(Duration::from_secs(20), store.shutdown());
     stopping.await?;
+    Ok(())
+}
+
+/// Only the leader compacts, and all members have the result.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_compacts_by_itself() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let configs = members(dir.path(), 3).into_iter().map(|config| Config {
+        auto_compaction: Some(AutoCompaction::Periodic(200)),
+        ..config
+    });
+    let stores = open(configs.collect()).await?;
+    for number in 0..10 {
+        stores[0].put(put("k", &number.to_string())).await?;
+    }
+    let old = RangeRequest {
+        key: Bytes::from_static(b"k"),
+        revision: 3,
+        serializable: true,
+        ..RangeRequest::default()
+    };
+    for store in &stores {
+        while store.range(old.clone()).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let refused = store.range(old.clone()).await.err();
+        assert_eq!(refused, Some(Error::State(StateError::Compacted)));
+    }
+    for store in stores {
+        store.shutdown().await;
+    }
     Ok(())
 }

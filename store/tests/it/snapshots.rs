@@ -7,10 +7,11 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use keelson_proto::etcdserverpb::*;
 use keelson_proto::internal::{TreeRequest, auth_change::Op};
+use keelson_store::auth::Caller;
 use keelson_store::snapshot::{self, RestoreOptions, SnapshotFile};
-use keelson_store::{Config, Store};
+use keelson_store::{Config, Error, StateError, Store};
 
-use crate::embedded::open_one;
+use crate::embedded::{members, open, open_one};
 
 fn put(key: &str, value: &str, lease: i64) -> PutRequest {
     PutRequest {
@@ -230,6 +231,96 @@ async fn a_snapshot_under_writes_and_compactions_is_of_one_revision() -> anyhow:
     }
     stop.send(true)?;
     writing.await??;
+    store.shutdown().await;
+    Ok(())
+}
+
+/// A disaster's end: each member is restored by itself, from the same file.
+#[tokio::test(flavor = "multi_thread")]
+async fn three_restored_members_are_one_cluster_with_its_users() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let old = filled(Config::single("old", dir.path().join("old"))).await?;
+    for op in [
+        Op::UserAdd(AuthUserAddRequest {
+            name: "root".to_owned(),
+            hashed_password: "hash".to_owned(),
+            ..AuthUserAddRequest::default()
+        }),
+        Op::UserGrantRole(AuthUserGrantRoleRequest {
+            user: "root".to_owned(),
+            role: "root".to_owned(),
+        }),
+        Op::Enable(keelson_proto::internal::AuthEnable {
+            secret: Bytes::from_static(b"the key of the tokens"),
+        }),
+    ] {
+        let op = Some(op);
+        old.auth_change(keelson_proto::internal::AuthChange { op })
+            .await?;
+    }
+    let path = dir.path().join("s.db");
+    save(&old, &path).await?;
+    old.shutdown().await;
+    let content = std::fs::read(&path)?;
+    let has_key = content
+        .windows(21)
+        .any(|part| part == b"the key of the tokens");
+    assert!(!has_key, "the key of tokens is in the file");
+
+    let file = SnapshotFile::open(&path)?;
+    let configs = members(dir.path(), 3);
+    let options = RestoreOptions {
+        bump_revision: 1000,
+        mark_compacted: true,
+    };
+    for config in &configs {
+        snapshot::restore(&file, config, options)?;
+    }
+    let stores = open(configs).await?;
+    stores[0].put(put("after", "v", 0)).await?;
+    let mut hashes = Vec::new();
+    for store in &stores {
+        let refused = store.acting_as(Caller::Anonymous).range(all()).await;
+        assert_eq!(refused.err(), Some(Error::State(StateError::UserEmpty)));
+        store.read_index().await?;
+        let (node, index) = store.tree_get(b"/1/old", false)?;
+        hashes.push((store.hash_kv(0).await?.hash, node.modified, index));
+    }
+    assert!(hashes.iter().all(|one| *one == hashes[0]), "{hashes:?}");
+    for store in stores {
+        store.shutdown().await;
+    }
+    Ok(())
+}
+
+/// Each holds compactions back, so that they are few.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fifth_snapshot_is_refused_until_one_of_four_ends() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let store = open_one(Config::single("one", dir.path().join("one"))).await?;
+    store.ready().await;
+    // More than waits for a client.
+    for number in 0..20 {
+        let value = "x".repeat(100_000);
+        store.put(put(&format!("k{number}"), &value, 0)).await?;
+    }
+    let mut streams = Vec::new();
+    for _ in 0..4 {
+        let mut stream = Box::pin(store.snapshot());
+        assert!(matches!(stream.next().await, Some(Ok(_))));
+        streams.push(stream);
+    }
+    let refused = Box::pin(store.snapshot()).next().await;
+    assert!(
+        matches!(refused, Some(Err(Error::TooManyRequests))),
+        "{refused:?}"
+    );
+    assert_eq!(store.hash().await.err(), Some(Error::TooManyRequests));
+    streams.pop();
+    while store.hash().await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    drop(streams);
     store.shutdown().await;
     Ok(())
 }
