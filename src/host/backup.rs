@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keelson_store::Store;
-use keelson_store::internals::disk::{self, Disk, DiskFile, RealDisk};
+use keelson_store::internals::disk::{self, Disk, DiskFile, ReadOnlyFile, RealDisk};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tokio_stream::StreamExt;
@@ -70,7 +70,7 @@ fn first_wait(plan: &BackupPlan) -> Duration {
     let names = RealDisk.list(&plan.dir).unwrap_or_default();
     let newest = names.iter().rfind(|name| is_snapshot(name));
     let age = newest.and_then(|name| {
-        let file = std::fs::metadata(plan.dir.join(name)).ok()?;
+        let file = ReadOnlyFile::open(&plan.dir.join(name)).ok()?;
         file.modified().ok()?.elapsed().ok()
     });
     age.map_or(Duration::ZERO, |age| plan.interval.saturating_sub(age))

@@ -2,6 +2,7 @@
 
 use keelson_store::config::Url;
 use keelson_store::edge::Listener;
+use keelson_store::listen;
 use keelson_store::{Config, Store, version};
 use tokio::sync::watch;
 use tracing::{error, info, warn};

@@ -66,9 +66,9 @@ pub enum OpenError {
     },
     /// The data directory belongs to etcd.
     #[error(
-        "{dir} is a data directory of {version}; Keelson keeps its own format and has not touched \
-         it. To move: stop etcd, `keelson import` it into another --data-dir, and start Keelson with \
-         that; to go on with etcd, start etcd on it"
+        "{dir} is a data directory of {version}; Keelson keeps its own format and has not \
+         touched it. To move: stop etcd, `keelson import` it into another --data-dir, and start \
+         Keelson with that; to go on with etcd, start etcd on it"
     )]
     EtcdsData {
         /// The directory.

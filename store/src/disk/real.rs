@@ -7,6 +7,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::SystemTime;
 
 use rustix::fs::OFlags;
 
@@ -59,6 +60,14 @@ impl ReadOnlyFile {
     /// The system's.
     pub fn size_bytes(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
+    }
+
+    /// When it was last written.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn modified(&self) -> io::Result<SystemTime> {
+        self.0.metadata()?.modified()
     }
 }
 

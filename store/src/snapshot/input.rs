@@ -86,8 +86,8 @@ impl SnapshotFile {
     /// Opens the database of a server, which must have been stopped: it is locked for readers.
     ///
     /// # Errors
-    /// As [`SnapshotFile::open`]; [`InputError::Io`] of [`io::ErrorKind::WouldBlock`] while a server
-    /// has it open.
+    /// As [`SnapshotFile::open`]; [`InputError::Io`] of [`io::ErrorKind::WouldBlock`] while a
+    /// server has it open.
     pub(crate) fn open_stopped(path: &Path) -> Result<SnapshotFile, InputError> {
         SnapshotFile::open_with(path, ReadOnlyFile::try_lock_shared)
     }

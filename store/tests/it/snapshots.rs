@@ -148,6 +148,17 @@ async fn a_restored_member_has_what_the_snapshot_had() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Ends the alarm of `filled`.
+async fn disarm(store: &Store) -> anyhow::Result<()> {
+    let mut disarm = AlarmRequest {
+        action: alarm_request::AlarmAction::Deactivate.into(),
+        ..AlarmRequest::default()
+    };
+    (disarm.member_id, disarm.alarm) = (5, AlarmType::Nospace.into());
+    store.alarm(disarm).await?;
+    Ok(())
+}
+
 async fn check_rest(store: &Store, revision: i64) -> anyhow::Result<()> {
     let lease = LeaseTimeToLiveRequest { id: 77, keys: true };
     let lease = store.lease_time_to_live(lease).await?;
@@ -158,12 +169,7 @@ async fn check_rest(store: &Store, revision: i64) -> anyhow::Result<()> {
     assert!(node.modified <= index);
     let alarms = store.alarm(AlarmRequest::default()).await?.alarms;
     assert_eq!(alarms.len(), 1);
-    let mut disarm = AlarmRequest {
-        action: alarm_request::AlarmAction::Deactivate.into(),
-        ..AlarmRequest::default()
-    };
-    (disarm.member_id, disarm.alarm) = (5, AlarmType::Nospace.into());
-    store.alarm(disarm).await?;
+    disarm(store).await?;
     let header = store.put(put("after", "v", 0)).await?.header;
     assert_eq!(header.map(|header| header.revision), Some(revision + 1));
     Ok(())
@@ -277,6 +283,7 @@ async fn three_restored_members_are_one_cluster_with_its_users() -> anyhow::Resu
         snapshot::restore(&file, config, options)?;
     }
     let stores = open(configs).await?;
+    disarm(&stores[0]).await?;
     stores[0].put(put("after", "v", 0)).await?;
     let mut hashes = Vec::new();
     for store in &stores {

@@ -1,8 +1,7 @@
 //! etcd's v3 API over gRPC.
 //!
 //! `Services` dispatches a request by path, after two checks for all of them: whether a learner
-//! serves it, and `hasleader`. It adds neither an allocation nor a router to tonic's generated
-//! code.
+//! serves it, and `hasleader`. It adds neither an allocation nor a router to tonic's code.
 
 mod admission;
 pub(crate) mod auth;

@@ -59,9 +59,9 @@ pub(crate) type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>
 pub(super) struct FormerIdentity(Mutex<Option<Identity>>);
 
 impl FormerIdentity {
-    /// Makes something with the certificate and key of two files. If they cannot be used, the former
-    /// ones are, and all else that it is made from still takes effect: a revocation must not wait
-    /// for a renewal.
+    /// Makes something with the certificate and key of two files. If they cannot be used, the
+    /// former ones are, and all else that it is made from still takes effect: a revocation must not
+    /// wait for a renewal.
     ///
     /// # Errors
     /// There are no former ones, or something else cannot be used.

@@ -213,7 +213,7 @@ mod tests {
             };
             assert!(tokens.uses(&of.signed(b"s"), of.issued, now, ttl));
         }
-        assert_eq!(tokens.uses.lock().len(), SEEN_MAX);
+        assert_eq!(tokens.0.lock().last.len(), SEEN_MAX);
         let later = claims(1_011).signed(b"s");
         assert!(tokens.uses(
             &later,
@@ -222,7 +222,7 @@ mod tests {
             ttl
         ));
         assert_eq!(
-            tokens.uses.lock().len(),
+            tokens.0.lock().last.len(),
             1,
             "those that have ended are forgotten"
         );
