@@ -22,9 +22,6 @@ const MEMBERS: usize = 3;
 /// How long memory is left alone before it is read.
 const SETTLE: Duration = Duration::from_secs(1);
 
-/// After a burst, until things are as they stay.
-const CALM: Duration = Duration::from_secs(12);
-
 /// How long heads and events may take.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -38,7 +35,7 @@ const COLUMNS: [&str; 10] = [
     "with idle connections, MB",
     "and with watches, MB",
     "anonymous of that, MB",
-    "12 s later, MB",
+    "later, MB",
     "anonymous of that, MB",
     "watches answered with a head at once",
     "watches that got an event",
@@ -118,7 +115,7 @@ fn one_proxy(plan: &Plan, url: &str, pid: u32) -> Result<Outcome> {
     }
     outcome.heads = count(&mut watches, |item| matches!(item, Item::Head(200, _)))?;
     outcome.watching = settled_memory(pid)?;
-    std::thread::sleep(CALM);
+    std::thread::sleep(Duration::from_secs_f64(plan.calm));
     outcome.later = usage::memory(pid)?;
 
     let (status, _) = connection::once(url, &v2_put(plan))?;
@@ -185,10 +182,11 @@ pub fn markdown(plan: &Plan, servers: &[Server], cells: &Cells) -> String {
     }
     format!(
         "{}: one proxy before {MEMBERS} members, {} idle connections, then {} v2 watches beside \
-         them\n\n{}",
+         them; later: {} s\n\n{}",
         server::names(servers),
         plan.idle,
         plan.watches,
+        plan.calm,
         table.finish()
     )
 }

@@ -69,6 +69,9 @@ pub struct Plan {
     /// Memory: open v2 watches.
     #[arg(long, default_value_t = 1000)]
     pub watches: usize,
+    /// Memory: seconds after the watches, until the proxy holds what it keeps.
+    #[arg(long, default_value_t = 12.0)]
+    pub calm: f64,
     /// Where proxy.md and proxy.svg go.
     #[arg(long)]
     pub out: Option<PathBuf>,
