@@ -51,6 +51,7 @@ fn run(program: &str, words: &[String]) -> ExitCode {
         Some("gateway") => commands::gateway::run(words),
         Some("promote") => commands::promote::run(words),
         Some("replace") => commands::replace::run(words),
+        Some("export") => commands::export::run(words),
         Some("import") => commands::import::run(words),
         Some("util") => commands::util::run(words),
         Some("grpc-proxy") => commands::grpc_proxy::run(words),

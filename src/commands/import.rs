@@ -7,7 +7,7 @@ use clap::Parser;
 use keelson_store::import::{self, ImportError};
 use tokio::runtime::Builder;
 
-use super::new_member::{NewMember, NewMemberError};
+use super::new_member::{NewEngine, NewMember, NewMemberError};
 use crate::signals::Stop;
 
 /// Make a data directory from that of a stopped etcd, of version 2 or 3, for a member of a new
@@ -23,6 +23,8 @@ struct ImportArguments {
     from_wal_dir: Option<PathBuf>,
     #[command(flatten)]
     member: NewMember,
+    #[command(flatten)]
+    engine: NewEngine,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -56,7 +58,7 @@ impl ImportArguments {
         if self.from.is_file() {
             return Err(ImportCommandError::File(self.from));
         }
-        let config = self.member.config()?;
+        let config = self.engine.of(self.member.config()?);
         let imported = import::import(&self.from, self.from_wal_dir.as_deref(), &config)?;
         let (cluster, member) = imported.identity;
         let mut text = format!(

@@ -8,6 +8,7 @@ pub(crate) mod complete;
 pub(crate) mod discovery;
 pub(crate) mod doctor;
 mod embedded;
+pub(crate) mod export;
 pub(crate) mod gateway;
 pub(crate) mod grpc_proxy;
 pub(crate) mod import;

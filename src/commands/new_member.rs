@@ -30,9 +30,24 @@ pub(super) struct NewMember {
     /// The peer URLs of this member.
     #[arg(long, value_delimiter = ',', default_value = "http://localhost:2380")]
     initial_advertise_peer_urls: Vec<String>,
+}
+
+/// The engine of the member whose data directory is made.
+#[derive(Debug, Args)]
+pub(super) struct NewEngine {
     /// The engine of the new member, as of --storage-engine.
     #[arg(long, value_parser = engine, default_value = StorageEngine::DEFAULT.name())]
     storage_engine: StorageEngine,
+}
+
+impl NewEngine {
+    /// The configuration of a member with this engine.
+    pub(super) fn of(&self, config: Config) -> Config {
+        Config {
+            storage_engine: self.storage_engine,
+            ..config
+        }
+    }
 }
 
 /// Why the flags describe no member.
@@ -64,7 +79,6 @@ impl NewMember {
             initial_cluster_token: self.initial_cluster_token.clone(),
             initial_advertise_peer_urls: urls
                 .map_err(|error| NewMemberError::Url(error.to_string()))?,
-            storage_engine: self.storage_engine,
             // What is restored may be larger than the default quota, which bounds the engine's map.
             quota_bytes: u64::MAX,
             ..Config::single(&self.name, data_dir)

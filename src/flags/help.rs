@@ -7,7 +7,7 @@ use keelson_store::version;
 use super::{Effect, Flag, GROUPS, Kind, find};
 
 /// The commands of `main`, each with a summary.
-const COMMANDS: [(&str, &str); 13] = [
+const COMMANDS: [(&str, &str); 14] = [
     (
         "playground",
         "Start a cluster on this machine to try things out.",
@@ -25,6 +25,10 @@ const COMMANDS: [(&str, &str); 13] = [
     (
         "import",
         "Make a data directory from that of a stopped etcd.",
+    ),
+    (
+        "export",
+        "Make a data directory of etcd from a member, a snapshot or a cluster.",
     ),
     ("util", "Show, hash and restore snapshots (util snapshot)."),
     (

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Parser;
 use keelson_store::snapshot::{self, InputError, RestoreError, RestoreOptions, SnapshotFile};
 
-use crate::commands::new_member::{NewMember, NewMemberError};
+use crate::commands::new_member::{NewEngine, NewMember, NewMemberError};
 
 /// The default of --bump-revision: more than a cluster writes
 /// between two backups, and what etcd's documentation recommends.
@@ -26,6 +26,8 @@ pub(super) struct RestoreArguments {
     file: PathBuf,
     #[command(flatten)]
     member: NewMember,
+    #[command(flatten)]
+    engine: NewEngine,
     /// Accept a snapshot whose checksum is missing or wrong, such as a copy of member/snap/db.
     #[arg(long)]
     skip_hash_check: bool,
@@ -56,7 +58,7 @@ pub(super) enum RestoreCommandError {
 impl RestoreArguments {
     /// Restores, and returns what is to be printed.
     pub(super) fn run(self) -> Result<String, RestoreCommandError> {
-        let config = self.member.config()?;
+        let config = self.engine.of(self.member.config()?);
         let file = SnapshotFile::open(&self.file)?;
         if !self.skip_hash_check {
             file.check_sum()?;

@@ -81,6 +81,17 @@ impl StorageEngine {
         }
     }
 
+    /// The engine that wrote a directory.
+    pub(crate) fn of_dir(dir: &Path) -> StorageEngine {
+        let has = |engine: &StorageEngine| {
+            let path = engine.file().map(|name| dir.join(name));
+            path.is_some_and(|path| RealDisk.exists(&path).unwrap_or_default())
+        };
+        let written = [StorageEngine::Lmdb, StorageEngine::Sled];
+        let written = written.into_iter().find(has);
+        written.unwrap_or(StorageEngine::Memory)
+    }
+
     /// The file that identifies a directory of this engine.
     fn file(self) -> Option<&'static str> {
         match self {

@@ -201,6 +201,14 @@ fn meta(capture: &Capture) -> Bucket {
     meta
 }
 
+/// The row of Raft's membership that consists of these voters.
+pub(super) fn voters_row(voters: &[u64]) -> Bytes {
+    conf_state_row(&ConfState {
+        voters: voters.to_vec(),
+        ..ConfState::default()
+    })
+}
+
 fn conf_state_row(conf_state: &ConfState) -> Bytes {
     let stored = StoredConfState {
         voters: &conf_state.voters,
@@ -210,7 +218,8 @@ fn conf_state_row(conf_state: &ConfState) -> Bytes {
     serde_json::to_vec(&stored).unwrap_or_default().into()
 }
 
-fn stored(member: Member) -> Bytes {
+/// A member as a row.
+pub(super) fn stored(member: Member) -> Bytes {
     let stored = StoredMember {
         id: member.id,
         peer_urls: member.peer_ur_ls,

@@ -77,7 +77,7 @@ impl NewDirectory {
 }
 
 /// Refuses directories that hold anything.
-fn refuse_used(config: &Config, layout: &Layout) -> Result<(), RestoreError> {
+pub(super) fn refuse_used(config: &Config, layout: &Layout) -> Result<(), RestoreError> {
     for dir in [&config.data_dir, &layout.wal] {
         let is_empty = match RealDisk.exists(dir) {
             Ok(false) => true,

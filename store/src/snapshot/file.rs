@@ -6,13 +6,14 @@ use keelson_core::state::Capture;
 use keelson_proto::peer::Rows;
 
 use super::buckets;
+use super::input::InputError;
 
 /// Bytes of rows that are read from the state at a time.
 const STEP_BYTES: usize = 256 << 10;
 
 /// Why a capture cannot become a file.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum FileError {
+pub enum FileError {
     /// The engine failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -25,6 +26,12 @@ pub(crate) enum FileError {
     /// The receiver of the file has left, or reads too slowly.
     #[error("its receiver has left, or reads too slowly")]
     Left,
+    /// The file cannot be written.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// The snapshot whose rows it gets cannot be read.
+    #[error(transparent)]
+    Input(#[from] InputError),
 }
 
 /// A receiver of a file's bytes.
@@ -37,7 +44,7 @@ pub(crate) trait Sink {
 }
 
 /// Of the first pass, which emits nothing.
-struct Nowhere;
+pub(super) struct Nowhere;
 
 impl Sink for Nowhere {
     fn drain(&mut self, _: &mut Builder) -> Result<(), FileError> {

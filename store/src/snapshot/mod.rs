@@ -4,6 +4,7 @@
 pub(crate) mod buckets;
 mod capture;
 pub(crate) mod directory;
+mod export;
 mod file;
 pub(crate) mod hash_kv;
 mod input;
@@ -11,6 +12,8 @@ pub(crate) mod restore;
 mod status;
 mod stream;
 
+pub use export::{ExportError, Exported, Stopped, export, of_stopped};
+pub use file::FileError;
 pub use hash_kv::{FileHash, hash_kv};
 pub use input::{InputError, SnapshotFile};
 pub use restore::{RestoreError, RestoreOptions, Restored, restore};

@@ -9,7 +9,7 @@ use keelson_tests::proc::cluster::{Cluster, Plan, READY_LIMIT};
 use super::snapshots::{Peer, debians, newer, run_with};
 
 /// Writes to both APIs, more than etcd keeps in its log without a snapshot.
-async fn fill(peer: &Peer, url: &str) -> Result<()> {
+pub(super) async fn fill(peer: &Peer, url: &str) -> Result<()> {
     let v2 = async |args: &[&str]| run_with("2", &peer.ctl, url, args).await;
     let v3 = async |args: &[&str]| run_with("3", &peer.ctl, url, args).await;
     let granted = v3(&["lease", "grant", "3600"]).await?;
@@ -32,7 +32,7 @@ async fn fill(peer: &Peer, url: &str) -> Result<()> {
     Ok(())
 }
 
-async fn contents(peer: &Peer, url: &str) -> Result<String> {
+pub(super) async fn contents(peer: &Peer, url: &str) -> Result<String> {
     let mut all = String::new();
     let v3: [&[&str]; 3] = [
         &["lease", "list"],

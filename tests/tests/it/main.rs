@@ -9,6 +9,7 @@ mod differential;
 mod differential_v2;
 mod etcdctl;
 mod etcdctl_v2;
+mod exports;
 mod hostile_v2;
 mod imports;
 mod python_etcd;

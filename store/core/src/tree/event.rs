@@ -30,7 +30,7 @@ pub enum Action {
 
 impl Action {
     /// The action with that number, if there is one.
-    pub(super) fn from_number(number: u32) -> Option<Action> {
+    pub fn from_number(number: u32) -> Option<Action> {
         const ALL: [Action; 8] = [
             Action::Get,
             Action::Set,

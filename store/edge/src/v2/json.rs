@@ -144,6 +144,13 @@ pub(crate) fn time(out: &mut BytesMut, ns: i64) {
     out.put_u8(b'Z');
 }
 
+/// A time in ns since 1970 as text, as Go writes it in UTC.
+pub fn time_text(ns: i64) -> String {
+    let mut out = BytesMut::new();
+    time(&mut out, ns);
+    String::from_utf8_lossy(&out).into_owned()
+}
+
 fn unsigned(number: i64) -> u64 {
     u64::try_from(number).expect("not negative within these years")
 }

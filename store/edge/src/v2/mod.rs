@@ -61,6 +61,7 @@ pub use self::backend::{
     WatchEnd,
 };
 use self::error::{Code, KeyError};
+pub use self::json::time_text;
 use self::key_request::Parameters;
 use super::go::{allow_any_origin, not_found_page};
 use super::large::LargeAnswers;
