@@ -51,6 +51,8 @@ fn run(program: &str, words: &[String]) -> ExitCode {
         Some("gateway") => commands::gateway::run(words),
         Some("promote") => commands::promote::run(words),
         Some("replace") => commands::replace::run(words),
+        Some("follow") => commands::follow::run(program, words),
+        Some("cutover") => commands::cutover::run(words),
         Some("export") => commands::export::run(words),
         Some("import") => commands::import::run(words),
         Some("util") => commands::util::run(words),
@@ -105,6 +107,20 @@ fn refuse_command_line(program: &str, error: &SyntaxError) -> ExitCode {
 }
 
 fn start_host(program: &str, given: Values) -> ExitCode {
+    with_log(program, given, |values| {
+        // A fault in a flag is reported before anything is done.
+        match HostOptions::from_values(values) {
+            Ok(options) => {
+                end_with_stdin();
+                host::run(program, options)
+            }
+            Err(fault) => refuse_flags(program, &fault.to_string()),
+        }
+    })
+}
+
+/// Completes a host's values, opens its log, and runs it.
+fn with_log(program: &str, given: Values, run: impl FnOnce(&Values) -> ExitCode) -> ExitCode {
     let gathered = configuration::gather(given);
     let installed = options::log_options(&gathered.values).and_then(LogOptions::install);
     if installed.is_err() {
@@ -112,27 +128,20 @@ fn start_host(program: &str, given: Values) -> ExitCode {
         let _ = LogOptions::fallback().install();
     }
     gathered.log();
-    let checked = match gathered.fault {
-        Some(fault) => Err(fault),
-        // A fault in a flag is reported before anything is done.
-        None => installed.and_then(|()| {
-            HostOptions::from_values(&gathered.values).map_err(|error| error.to_string())
-        }),
-    };
-    match checked {
-        Ok(options) => {
-            end_with_stdin();
-            host::run(program, options)
-        }
-        Err(fault) => {
-            error!(
-                error = fault,
-                plain = %format_args!("error verifying flags, {fault}. See '{program} --help'."),
-                "failed to verify flags"
-            );
-            ExitCode::FAILURE
-        }
+    match gathered.fault.map_or(installed, Err) {
+        Ok(()) => run(&gathered.values),
+        Err(fault) => refuse_flags(program, &fault),
     }
+}
+
+/// Reports a fault in the flags of a host.
+fn refuse_flags(program: &str, fault: &str) -> ExitCode {
+    error!(
+        error = fault,
+        plain = %format_args!("error verifying flags, {fault}. See '{program} --help'."),
+        "failed to verify flags"
+    );
+    ExitCode::FAILURE
 }
 
 /// Stops this child of a playground when its parent ends, in any way: the pipe closes.

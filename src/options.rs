@@ -168,6 +168,14 @@ pub(crate) fn data_dir(values: &Values) -> PathBuf {
     }
 }
 
+/// `--wal-dir`.
+pub(crate) fn wal_dir(values: &Values) -> Option<PathBuf> {
+    match values.text("wal-dir") {
+        "" => None,
+        dir => Some(PathBuf::from(dir)),
+    }
+}
+
 fn name(values: &Values) -> &str {
     match values.text("name") {
         "" => "default",
@@ -253,10 +261,7 @@ fn config(values: &Values, urls: &Addresses) -> Result<Config, OptionsError> {
     Ok(Config {
         name: name.to_owned(),
         data_dir: data_dir(values),
-        wal_dir: match values.text("wal-dir") {
-            "" => None,
-            dir => Some(PathBuf::from(dir)),
-        },
+        wal_dir: wal_dir(values),
         listen_peer_urls: urls.listen_peer.clone(),
         initial_advertise_peer_urls: urls.advertise_peer.clone(),
         peer_tls: PeerTlsFiles::default(),

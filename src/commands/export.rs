@@ -46,7 +46,7 @@ struct ExportArguments {
 }
 
 #[derive(Debug, thiserror::Error)]
-enum ExportCommandError {
+pub(super) enum ExportCommandError {
     #[error(transparent)]
     Member(#[from] NewMemberError),
     #[error(transparent)]
@@ -139,7 +139,11 @@ impl ExportArguments {
     }
 }
 
-async fn download(
+/// Writes the snapshot of the member at a URL to a file.
+///
+/// # Errors
+/// The call or the file has failed.
+pub(super) async fn download(
     access: &access::MemberAccess,
     url: &str,
     path: &Path,

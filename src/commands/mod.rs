@@ -5,10 +5,12 @@
 mod access;
 pub(crate) mod channel;
 pub(crate) mod complete;
+pub(crate) mod cutover;
 pub(crate) mod discovery;
 pub(crate) mod doctor;
 mod embedded;
 pub(crate) mod export;
+pub(crate) mod follow;
 pub(crate) mod gateway;
 pub(crate) mod grpc_proxy;
 pub(crate) mod import;

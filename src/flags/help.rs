@@ -27,6 +27,11 @@ const COMMANDS: [(&str, &str); 14] = [
         "Make a data directory from that of a stopped etcd.",
     ),
     (
+        "follow",
+        "Be a live standby of another cluster, at the same revisions.",
+    ),
+    ("cutover", "Open a standby for writes."),
+    (
         "export",
         "Make a data directory of etcd from a member, a snapshot or a cluster.",
     ),

@@ -5,10 +5,12 @@ use keelson_store::edge::Listener;
 use keelson_store::listen;
 use keelson_store::{Config, Store, version};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use super::{
-    EndReason, StartError, backup, client_tls, founder, listen_for_clients, promotion, shut_down,
+    Companion, EndReason, StartError, backup, client_tls, founder, listen_for_clients, promotion,
+    shut_down,
 };
 use crate::options::MemberOptions;
 use crate::signals::Signals;
@@ -17,6 +19,7 @@ use crate::{announce, logging};
 /// Runs a member until a signal, its removal, or the end of serving.
 pub(super) async fn run(
     options: MemberOptions,
+    companion: Option<Companion>,
     signals: &mut Signals,
 ) -> Result<EndReason, StartError> {
     let MemberOptions {
@@ -47,6 +50,7 @@ pub(super) async fn run(
     let promotion = promotion::vote_when_in_sync(store.clone(), config.data_dir.clone());
     let promotion = tokio::spawn(promotion);
     let backups = backup.map(|plan| tokio::spawn(backup::run(store.clone(), plan)));
+    let companion = companion.map(|companion| tokio::spawn(companion(store.clone())));
     let (stopping, stop_seen) = watch::channel(false);
     let metrics = serve_metrics(store.clone(), metrics, stop_seen.clone());
     let metrics = tokio::spawn(metrics);
@@ -55,6 +59,7 @@ pub(super) async fn run(
     let (end, served) = tokio::select! {
         () = &mut serving => (EndReason::Serving, true),
         () = store.removed() => (EndReason::Removed, false),
+        () = ended(companion) => (EndReason::Companion, false),
         stop = signals.next() => (EndReason::Signal(stop), false),
     };
     if matches!(end, EndReason::Removed) {
@@ -77,6 +82,15 @@ pub(super) async fn run(
     };
     shut_down(closing, end, signals).await;
     Ok(end)
+}
+
+/// Waits for the end of the task beside the member; for ever without one.
+async fn ended(companion: Option<JoinHandle<()>>) {
+    match companion {
+        // A panic of the task ends the member as well.
+        Some(task) => drop(task.await),
+        None => std::future::pending().await,
+    }
 }
 
 fn greet(config: &Config, listen_client_urls: &[Url], warnings: &[String]) {

@@ -9,15 +9,16 @@ mod promotion;
 mod proxy;
 
 pub(crate) use self::backup::BackupPlan;
+use std::pin::Pin;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use keelson_discovery::DiscoveryError;
 use keelson_proxy::ProxyError;
-use keelson_store::OpenError;
 use keelson_store::config::Url;
 use keelson_store::edge::{Listener, ServerTls, TlsError};
 use keelson_store::listen::{self, ListenError};
+use keelson_store::{OpenError, Store};
 use tokio::runtime::Builder;
 use tracing::{error, info, warn};
 
@@ -77,16 +78,30 @@ enum StartError {
     Runtime(std::io::Error),
 }
 
+/// A task beside a member. When it ends, the member is stopped.
+pub(crate) type Companion =
+    Box<dyn FnOnce(Store) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
+
 /// Runs until a signal, or until the host cannot continue.
 pub(crate) fn run(program: &str, options: HostOptions) -> ExitCode {
+    run_with(program, options, None).unwrap_or(ExitCode::FAILURE)
+}
+
+/// The same, with a task beside the member. Returns no exit status if that task has ended.
+pub(crate) fn run_with(
+    program: &str,
+    options: HostOptions,
+    companion: Option<Companion>,
+) -> Option<ExitCode> {
     let result = begin(options).and_then(|first| match first {
         FirstStage::Ended(end) => Ok(end),
         FirstStage::Member(options) => on(Builder::new_multi_thread(), async {
             let mut signals = Signals::catch().map_err(StartError::Signals)?;
-            member::run(*options, &mut signals).await
+            member::run(*options, companion, &mut signals).await
         }),
     });
-    match result {
+    Some(match result {
+        Ok(EndReason::Companion) => return None,
         Ok(EndReason::Signal(stop)) => stop.end_process(),
         Ok(EndReason::Removed) => ExitCode::SUCCESS,
         Ok(EndReason::Serving) => ExitCode::FAILURE,
@@ -100,7 +115,7 @@ pub(crate) fn run(program: &str, options: HostOptions) -> ExitCode {
             error!(error = %fault, plain = %fault, "failed to start {name}");
             ExitCode::FAILURE
         }
-    }
+    })
 }
 
 /// Why a host that had started ended.
@@ -113,6 +128,8 @@ enum EndReason {
     Removed,
     /// Serving failed.
     Serving,
+    /// The task beside it has ended.
+    Companion,
 }
 
 /// The result of the part that runs on one thread.

@@ -48,6 +48,7 @@ mod recovery;
 mod requests;
 mod shared;
 pub mod snapshot;
+mod standby;
 mod store;
 mod submit;
 pub mod tree;

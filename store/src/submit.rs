@@ -110,6 +110,8 @@ impl Store {
             Some(Op::Tree(_)) => self.config().max_request_bytes.max(TREE_BYTES_MAX),
             // Not a client's: the lessor bounds them.
             Some(Op::LeaseExpire(_) | Op::LeaseCheckpoint(_)) => usize::MAX,
+            // Nor are the changes of a standby, which its follower bounds.
+            Some(Op::Replicate(_)) => usize::MAX,
             _ => self.config().max_request_bytes,
         };
         let encoded = command.encode_to_vec();

@@ -54,6 +54,7 @@ fn state_code(error: &state::Error) -> Code {
         Compacted | FutureRev | LeaseTtlTooLarge => Code::OutOfRange,
         StreamSorted | StreamFiltered => Code::Unimplemented,
         Corrupt => Code::DataLoss,
+        Standby | NoStandby => Code::FailedPrecondition,
         Tree(_) | UnknownCommand | NotEveryMember | Engine(_) => Code::Unknown,
     }
 }

@@ -79,6 +79,7 @@ impl Store {
     /// `Timeout` and its variants when no leader confirms it in time; `TooManyRequests`.
     pub async fn lease_keep_alive(&self, id: i64) -> Result<LeaseKeepAliveResponse, Error> {
         self.authorize_now(Access::AnyUser).await?;
+        self.refuse_standby()?;
         // Of before the renewal: the response must not claim a later state than it has.
         let mut header = self.lease_header();
         let times = self.lease_call(id, true).await?;

@@ -3,6 +3,7 @@
 //! The state comes first and the log last: what an interruption leaves is a directory that no
 //! member starts from.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use keelson_core::engine::Engine;
@@ -37,7 +38,21 @@ impl NewDirectory {
     /// Those of [`RestoreError`].
     pub(crate) fn begin(config: &Config) -> Result<NewDirectory, RestoreError> {
         let layout = Layout::of(config);
-        refuse_used(config, &layout)?;
+        refuse_used([&config.data_dir, &layout.wal])?;
+        NewDirectory::begin_in(config, layout)
+    }
+
+    /// The same, in a data directory that may have files other than a member's.
+    ///
+    /// # Errors
+    /// Those of [`RestoreError`].
+    pub(crate) fn begin_beside(config: &Config) -> Result<NewDirectory, RestoreError> {
+        let layout = Layout::of(config);
+        refuse_used([&config.data_dir.join("member"), &layout.wal])?;
+        NewDirectory::begin_in(config, layout)
+    }
+
+    fn begin_in(config: &Config, layout: Layout) -> Result<NewDirectory, RestoreError> {
         let bootstrap = Bootstrap::founding(config)?;
         make_private(config)?;
         let mut generations = Generations::open(Arc::new(RealDisk), &layout.snap)?;
@@ -77,8 +92,8 @@ impl NewDirectory {
 }
 
 /// Refuses directories that hold anything.
-pub(super) fn refuse_used(config: &Config, layout: &Layout) -> Result<(), RestoreError> {
-    for dir in [&config.data_dir, &layout.wal] {
+pub(super) fn refuse_used(dirs: [&PathBuf; 2]) -> Result<(), RestoreError> {
+    for dir in dirs {
         let is_empty = match RealDisk.exists(dir) {
             Ok(false) => true,
             Ok(true) => RealDisk.list(dir).is_ok_and(|names| names.is_empty()),

@@ -78,13 +78,49 @@ pub fn restore(
     config: &Config,
     options: RestoreOptions,
 ) -> Result<Restored, RestoreError> {
-    let directory = NewDirectory::begin(config)?;
+    restore_as(file, config, options, None)
+}
+
+/// Restores a snapshot as [`restore`] does, as the standby of the cluster that it is from: with its
+/// revision, without v2 keys, and with `term` or a later one. Beside the member's directories the
+/// data directory may have other files.
+///
+/// # Errors
+/// Those of [`restore`].
+pub fn restore_standby(
+    file: &SnapshotFile,
+    config: &Config,
+    term: u64,
+) -> Result<Restored, RestoreError> {
+    let options = RestoreOptions {
+        bump_revision: 0,
+        mark_compacted: false,
+    };
+    restore_as(file, config, options, Some(term))
+}
+
+fn restore_as(
+    file: &SnapshotFile,
+    config: &Config,
+    options: RestoreOptions,
+    standby: Option<u64>,
+) -> Result<Restored, RestoreError> {
+    let directory = match standby {
+        Some(_) => NewDirectory::begin_beside(config)?,
+        None => NewDirectory::begin(config)?,
+    };
     let mut end = place(file, directory.genesis.clone(), options)?;
+    if let Some(term) = standby {
+        end.genesis.mark.term = end.genesis.mark.term.max(term).min(u64::MAX / 4);
+    }
     let mark = LastIncluded::from(&end.genesis.mark);
     let engine = Arc::clone(&directory.engine);
     let mut import = Import::new(engine, mark.index.0, options.bump_revision);
     let dropped = fill(file, &mut import)?;
-    fill_tree(file, &mut import)?;
+    match standby {
+        Some(_) => import.standby(),
+        None => fill_tree(file, &mut import)?,
+    }
     let newest = import.newest().max(compacted(file)?);
     let bump = i64::try_from(options.bump_revision).unwrap_or(i64::MAX);
     end.revision = newest.saturating_add(bump);

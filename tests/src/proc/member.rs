@@ -79,6 +79,12 @@ impl Member {
         self.binary = binary.to_path_buf();
     }
 
+    /// Runs a command of the binary, whose words come before the flags, from the next start on.
+    pub fn set_command(&mut self, words: &[&str]) {
+        let words = words.iter().map(|word| (*word).to_owned());
+        self.args.splice(0..0, words);
+    }
+
     /// Changes its peer URL from the next start on.
     pub fn move_to(&mut self, peer_url: &str) {
         for flag in ["listen-peer-urls", "initial-advertise-peer-urls"] {

@@ -10,6 +10,7 @@ mod differential_v2;
 mod etcdctl;
 mod etcdctl_v2;
 mod exports;
+mod follows;
 mod hostile_v2;
 mod imports;
 mod python_etcd;

@@ -139,6 +139,8 @@ pub struct Lessor {
     timeout_ms: u64,
     soft_state: Option<SoftState>,
     tenure: Option<LeaseTenure>,
+    /// The cluster was a standby at the last call.
+    is_standby: bool,
     /// The read before a tenure.
     begin: Proposal<()>,
     expiry: Proposal<LeaseName>,
@@ -164,6 +166,7 @@ impl Lessor {
             timeout_ms,
             soft_state: None,
             tenure: None,
+            is_standby: false,
             begin: Proposal::default(),
             expiry: Proposal::default(),
             checkpoint: Proposal::default(),

@@ -132,8 +132,8 @@ impl StateMachine {
         if let Err(refusal) = self.view().authorize(&caller, Access::Command(&op)) {
             return Ok((Some(id), Err(refusal)));
         }
-        if let Some(alarm) = self.forbidden(&op) {
-            return Ok((Some(id), Err(alarm)));
+        if let Some(refusal) = self.refused_here(&op).or_else(|| self.forbidden(&op)) {
+            return Ok((Some(id), Err(refusal)));
         }
         let response = match op {
             Op::Put(_) | Op::DeleteRange(_) | Op::Txn(_) => self.write(op, want_response)?,
@@ -146,6 +146,9 @@ impl StateMachine {
                 Ok(self.apply_expire(&request, committed.entry.term, &mut effects.events))
             }
             Op::Auth(change) => self.apply_auth(change, committed.entry.index),
+            Op::Replicate(request) => {
+                self.apply_replicate(request, committed.entry.index, &mut effects.leases)
+            }
             lease => self.apply_lease(&lease, committed, &mut effects.leases),
         };
         Ok((Some(id), response))
@@ -199,7 +202,7 @@ impl StateMachine {
             Op::Tree(_) | Op::TreeExpire(_) => true,
             Op::LeaseGrant(_) | Op::LeaseRevoke(_) | Op::LeaseExpire(_) => true,
             Op::Alarm(_) | Op::MemberAttributes(_) | Op::ClusterVersion(_) => false,
-            Op::LeaseCheckpoint(_) | Op::Auth(_) | Op::AsUser(_) => false,
+            Op::LeaseCheckpoint(_) | Op::Auth(_) | Op::AsUser(_) | Op::Replicate(_) => false,
         };
         if data && self.registry.alarmed(AlarmType::Corrupt) {
             return Some(Error::Corrupt);

@@ -130,6 +130,15 @@ pub enum Error {
         "keelson: a member of the cluster does not understand this request yet; upgrade all members"
     )]
     NotEveryMember,
+    /// The cluster follows another one.
+    #[error(
+        "keelson: this cluster is a standby of another one and takes no changes until keelson \
+         cutover; write to the other cluster"
+    )]
+    Standby,
+    /// A standby's command for a cluster that is none.
+    #[error("keelson: this cluster is no standby")]
+    NoStandby,
     /// The storage engine failed, or a row is missing: the member must stop.
     #[error("{0}")]
     Engine(String),

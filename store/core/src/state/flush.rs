@@ -120,6 +120,7 @@ impl StateMachine {
             compacted: self.shared.compacted(),
             swept: self.shared.swept.load(Ordering::SeqCst),
             has_auth: self.shared.auth.read().was_used(),
+            is_standby: self.registry.is_standby,
         }
     }
 }

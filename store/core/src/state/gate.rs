@@ -16,7 +16,7 @@ use super::registry::Registry;
 
 /// The number of this release. Raise it by one with every new kind of command, and with every field
 /// of an old one that changes how it is applied.
-pub const COMMAND_VERSION: u32 = 3;
+pub const COMMAND_VERSION: u32 = 4;
 
 /// The number of a member that has not published one: releases before the number existed.
 const UNPUBLISHED: u32 = 1;
@@ -32,6 +32,7 @@ fn needed(op: &Op) -> u32 {
         Op::LeaseGrant(_) | Op::LeaseRevoke(_) => 2,
         Op::LeaseExpire(_) | Op::LeaseCheckpoint(_) => 2,
         Op::Auth(_) | Op::AsUser(_) => AUTH_COMMANDS,
+        Op::Replicate(_) => 4,
     }
 }
 

@@ -14,7 +14,7 @@ use prost::Message;
 use super::auth::AuthRow;
 use super::error::StateError;
 use super::leases::lease_key;
-use super::meta::Marks;
+use super::meta::{self, Marks};
 use super::registry::{alarm_key, member_key};
 use super::revision::RowKey;
 use super::{Genesis, rows, tree};
@@ -37,6 +37,7 @@ pub struct Import {
     newest: i64,
     has_tree: bool,
     has_auth: bool,
+    is_standby: bool,
 }
 
 /// What the state begins with, beside the imported rows.
@@ -63,7 +64,15 @@ impl Import {
             newest: 1,
             has_tree: false,
             has_auth: false,
+            is_standby: false,
         }
+    }
+
+    /// Makes it the state of a standby of the cluster that the rows are from.
+    pub fn standby(&mut self) {
+        self.is_standby = true;
+        let key = Bytes::from_static(meta::STANDBY);
+        self.batch.put(Table::Meta, key, Bytes::from_static(&[1]));
     }
 
     /// The newest revision of the rows so far; 1 without any.
@@ -181,6 +190,7 @@ impl Import {
             compacted: end.compacted,
             swept: -1,
             has_auth: self.has_auth,
+            is_standby: self.is_standby,
         };
         for (key, row) in marks.rows() {
             self.batch.put(Table::Meta, key, row);

@@ -143,7 +143,7 @@ impl StateMachine {
         changes.push(LeaseChange::Gone(lease));
     }
 
-    fn set_lease(&mut self, lease: Lease) {
+    pub(super) fn set_lease(&mut self, lease: Lease) {
         self.shared.leases.write().set(lease);
         let row = (Table::Leases, lease_key(lease.id));
         self.changed.insert(row, Change::Put(lease.row()));

@@ -106,6 +106,13 @@ impl Leases {
         self.by_id.remove(&id);
     }
 
+    /// Removes a lease, and leaves its keys as they are.
+    pub(super) fn forget(&mut self, id: i64) {
+        let keys: Vec<_> = self.keys_of(id).cloned().collect();
+        keys.iter().for_each(|key| self.detach(key));
+        self.remove(id);
+    }
+
     /// Attaches a written key to the lease of its newest row, or to none for 0.
     pub(super) fn attach(&mut self, key: &[u8], lease: i64) {
         if lease == 0 {

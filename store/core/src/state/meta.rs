@@ -26,11 +26,16 @@ pub(super) const FORMAT: &[u8] = b"format";
 /// compaction has deleted (etcd#17780: the revision decreases after a crash in a compaction).
 pub(super) const REVISION: &[u8] = b"revision";
 
+/// There while the cluster is a standby of another one.
+pub(super) const STANDBY: &[u8] = b"standby";
+
 /// The layout of a store in which auth was never used: releases before auth read it as well.
 const FORMAT_WITHOUT_AUTH: i64 = 1;
 /// The layout with users, roles or a key for tokens. A release before auth would serve it without
 /// checks, so it must refuse it.
 const FORMAT_WITH_AUTH: i64 = 2;
+/// The layout of a standby, which an earlier release would open for writes.
+const FORMAT_OF_STANDBY: i64 = 3;
 
 /// The values of the `Meta` rows that change with the state.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,6 +47,8 @@ pub(super) struct Marks {
     pub(super) swept: i64,
     /// Whether auth was ever used.
     pub(super) has_auth: bool,
+    /// Whether the cluster is a standby.
+    pub(super) is_standby: bool,
 }
 
 impl Marks {
@@ -49,9 +56,10 @@ impl Marks {
     pub(super) fn rows(&self) -> [(&'static [u8], Bytes); 6] {
         let word = |number: i64| Bytes::copy_from_slice(&number.to_be_bytes());
         let cluster = Bytes::copy_from_slice(&self.cluster.0.to_be_bytes());
-        let format = match self.has_auth {
-            true => FORMAT_WITH_AUTH,
-            false => FORMAT_WITHOUT_AUTH,
+        let format = match (self.is_standby, self.has_auth) {
+            (true, _) => FORMAT_OF_STANDBY,
+            (false, true) => FORMAT_WITH_AUTH,
+            (false, false) => FORMAT_WITHOUT_AUTH,
         };
         [
             (APPLIED, Bytes::from(self.applied.encode_to_vec())),
@@ -78,7 +86,8 @@ impl Marks {
             revision: word(engine, REVISION)?,
             compacted: word(engine, COMPACTION_SCHEDULED)?,
             swept: word(engine, COMPACTION_FINISHED)?,
-            has_auth: format == FORMAT_WITH_AUTH,
+            has_auth: FORMAT_WITH_AUTH <= format,
+            is_standby: format == FORMAT_OF_STANDBY,
         }))
     }
 }
@@ -86,10 +95,10 @@ impl Marks {
 /// Refuses a layout that this release does not read.
 fn check_format(format: i64) -> Result<(), StateError> {
     match format {
-        FORMAT_WITHOUT_AUTH | FORMAT_WITH_AUTH => Ok(()),
-        newer if FORMAT_WITH_AUTH < newer => Err(StateError::Newer {
+        FORMAT_WITHOUT_AUTH..=FORMAT_OF_STANDBY => Ok(()),
+        newer if FORMAT_OF_STANDBY < newer => Err(StateError::Newer {
             format: newer,
-            known: FORMAT_WITH_AUTH,
+            known: FORMAT_OF_STANDBY,
         }),
         _ => Err(StateError::Damaged(format!("layout {format}"))),
     }

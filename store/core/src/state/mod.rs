@@ -91,6 +91,7 @@ mod scan;
 mod shared;
 mod snapshot;
 mod snapshot_install;
+mod standby;
 mod stream;
 mod tree;
 mod txn;

@@ -43,6 +43,7 @@ impl StateMachine {
             compacted: -1,
             swept: -1,
             has_auth: false,
+            is_standby: false,
         };
         let mut batch = WriteBatch::default();
         for (key, row) in marks.rows() {

@@ -24,6 +24,8 @@ pub(super) struct Registry {
     pub(super) version: Option<String>,
     /// The newest kind of command that each member can apply, as published.
     pub(super) command_versions: BTreeMap<u64, u32>,
+    /// The cluster follows another one.
+    pub(super) is_standby: bool,
 }
 
 impl Registry {
@@ -65,6 +67,7 @@ impl Registry {
             let version = u32::from_be_bytes(version);
             registry.command_versions.insert(id(member)?, version);
         }
+        registry.is_standby = engine.get(Table::Meta, meta::STANDBY)?.is_some();
         let version = engine.get(Table::Meta, meta::CLUSTER_VERSION)?;
         registry.version = version.map(|text| String::from_utf8_lossy(&text).into_owned());
         Ok(registry)

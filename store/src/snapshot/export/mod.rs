@@ -93,7 +93,7 @@ impl ExportError {
 /// Those of [`ExportError`]; a directory that was begun must be removed.
 pub fn export(file: &SnapshotFile, config: &Config) -> Result<Exported, ExportError> {
     let layout = Layout::of(config);
-    super::directory::refuse_used(config, &layout)?;
+    super::directory::refuse_used([&config.data_dir, &layout.wal])?;
     let founded = Bootstrap::founding(config)?;
     let members = founded.genesis.unwrap_or_default().members;
     let place = place(file)?;

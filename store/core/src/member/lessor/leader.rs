@@ -4,7 +4,7 @@ use keelson_proto::internal::command::Op;
 use keelson_proto::internal::{LeaseCheckpoint, LeaseExpire, LeaseName, LeaseRemaining};
 
 use super::calls::Call;
-use super::proposal::Unanswered;
+use super::proposal::{Proposal, Unanswered};
 use super::tenure::{LEASES_MAX, LeaseTenure, Renewal};
 use super::{LeaseOutcome, Lessor, LessorEffects};
 use crate::state::{LeaseChange, ReadView};
@@ -98,6 +98,19 @@ impl Lessor {
         }
     }
 
+    /// The leases of a standby end by the changes that it follows. When it is opened, each lease has
+    /// its time from then on, as after a change of leader.
+    fn note_standby(&mut self, now: Millis, is_standby: bool) {
+        if is_standby {
+            let later = Millis(now.0 + EXPIRE_AGAIN_MS);
+            (self.expiry.begin_at, self.checkpoint.begin_at) = (later, later);
+        } else if self.is_standby {
+            self.tenure = None;
+            self.begin = Proposal::default();
+        }
+        self.is_standby = is_standby;
+    }
+
     pub(super) fn give_up_late(&mut self, now: Millis) {
         let (begin, expiry) = (self.begin.late(now), self.expiry.late(now));
         let late = [begin, expiry, self.checkpoint.late(now)];
@@ -113,6 +126,7 @@ impl Lessor {
         view: &ReadView,
         effects: &mut LessorEffects,
     ) {
+        self.note_standby(now, view.is_standby());
         if self.tenure.is_none() {
             if self.begin.is_free(now) {
                 let number = self.next_number();

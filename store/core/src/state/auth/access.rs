@@ -131,7 +131,7 @@ impl Check<'_> {
             // The members' own. The v2 API has its own users.
             Op::MemberAttributes(_) | Op::ClusterVersion(_) => false,
             Op::Tree(_) | Op::TreeExpire(_) => false,
-            Op::LeaseExpire(_) | Op::LeaseCheckpoint(_) => false,
+            Op::LeaseExpire(_) | Op::LeaseCheckpoint(_) | Op::Replicate(_) => false,
             // It is taken apart before the check.
             Op::AsUser(_) => false,
         }

@@ -15,6 +15,7 @@ mod model_test;
 mod quirks;
 mod requests;
 mod snapshots;
+mod standby;
 mod tree;
 mod tree_answers;
 mod tree_history;

@@ -1,0 +1,266 @@
+//! The task that follows: it applies what the source's watch delivers, and looks for what no watch
+//! delivers: leases, compactions, changes of users.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use keelson_proto::etcdserverpb::WatchResponse;
+use keelson_proto::internal::{Replicate, ReplicatedLease};
+use keelson_store::{Error, Store};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tonic::Status;
+use tracing::{info, warn};
+
+use super::batch::{self, Batch, BatchError};
+use super::cutover::{CutoverError, CutoverRequest, Pending};
+use super::source::Source;
+use super::{FollowPlan, Marker};
+
+/// How often leases, compactions and users are compared.
+const POLL: Duration = Duration::from_secs(2);
+/// The longest silence of a source, which is asked for its progress at every poll.
+const SILENCE_MAX: Duration = Duration::from_secs(20);
+/// The pause before another member of the source is tried.
+const RETRY: Duration = Duration::from_millis(500);
+/// New leases that are looked up at a poll. The others follow at the next ones, or with their keys.
+const LEASES_MAX: usize = 1000;
+
+/// Why a follower stops to follow a member of the source.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FollowError {
+    /// The standby must begin with a new snapshot.
+    #[error("{0}")]
+    Anew(String),
+    /// Another member may do better.
+    #[error("{}", .0.message())]
+    Lost(#[from] Status),
+    /// The standby's own log has failed; it is tried again.
+    #[error("the standby: {0}")]
+    Standby(#[from] Error),
+    /// It is open: there is nothing to follow any more.
+    #[error("the standby is open")]
+    Opened,
+}
+
+impl From<BatchError> for FollowError {
+    fn from(error: BatchError) -> FollowError {
+        FollowError::Anew(error.to_string())
+    }
+}
+
+/// Follows until the standby is open, or needs a new snapshot; returns why it needs one.
+pub(super) async fn follow(
+    store: Store,
+    plan: FollowPlan,
+    marker: Option<Marker>,
+    mut cutovers: mpsc::Receiver<CutoverRequest>,
+) -> Option<String> {
+    store.ready().await;
+    // Before, a member of this release counts as one that does not know the command.
+    store.published().await;
+    let Some(marker) = marker else {
+        return Some("it is not known of which cluster it is a standby".to_owned());
+    };
+    let mut warned = String::new();
+    loop {
+        for url in &plan.urls {
+            let mut follower = Follower {
+                store: &store,
+                plan: &plan,
+                marker: &marker,
+                cutovers: &mut cutovers,
+                pending: None,
+            };
+            let ended = follower.follow(url).await;
+            let pending = follower.pending.take();
+            if let (Some(pending), Err(error)) = (pending, &ended) {
+                pending.failed(&error.to_string()).await;
+            }
+            let Err(error) = ended else { continue };
+            match error {
+                FollowError::Opened => return None,
+                FollowError::Anew(why) => return Some(why),
+                error if error.to_string() != warned => {
+                    warn!(url, %error, "the source cannot be followed; trying again");
+                    warned = error.to_string();
+                }
+                _ => {}
+            }
+            sleep(RETRY).await;
+        }
+    }
+}
+
+pub(super) struct Follower<'a> {
+    pub(super) store: &'a Store,
+    plan: &'a FollowPlan,
+    pub(super) marker: &'a Marker,
+    cutovers: &'a mut mpsc::Receiver<CutoverRequest>,
+    pending: Option<Pending>,
+}
+
+impl Follower<'_> {
+    /// Follows one member of the source until that fails.
+    async fn follow(&mut self, url: &str) -> Result<(), FollowError> {
+        let source = Source::connect(&self.plan.access, url).await?;
+        if source.cluster() != self.marker.cluster {
+            return Err(FollowError::Lost(Status::failed_precondition(format!(
+                "it is of cluster {:x}, and this is a standby of cluster {:x}",
+                source.cluster(),
+                self.marker.cluster
+            ))));
+        }
+        let revision = self.store.revision();
+        info!(url, revision, "following");
+        let mut watch = source.watch(revision + 1).await?;
+        let mut batch = Batch::new(revision);
+        let mut polls = interval(POLL);
+        polls.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut heard = Instant::now();
+        loop {
+            self.cut_over_when_due(&source).await?;
+            tokio::select! {
+                response = watch.responses.message() => {
+                    let response = response?;
+                    let ended = || Status::unavailable("its watch has ended");
+                    self.take(&source, &mut batch, response.ok_or_else(ended)?).await?;
+                    heard = Instant::now();
+                }
+                _ = polls.tick() => {
+                    if SILENCE_MAX < heard.elapsed() {
+                        return Err(Status::deadline_exceeded("it is silent").into());
+                    }
+                    watch.ask_progress();
+                    if self.pending.is_none() {
+                        self.poll(&source).await?;
+                    }
+                }
+                Some(request) = self.cutovers.recv(), if self.pending.is_none() => {
+                    if request.reply.is_closed() {
+                        continue;
+                    }
+                    self.pending = Some(Pending::begin(request, &source).await?);
+                }
+                () = Pending::late(&self.pending) => {
+                    let behind = "the source has more than was followed in time";
+                    return Err(Status::deadline_exceeded(behind).into());
+                }
+            }
+        }
+    }
+
+    async fn cut_over_when_due(&mut self, source: &Source) -> Result<(), FollowError> {
+        let revision = self.store.revision();
+        let due = self.pending.take_if(|pending| pending.target <= revision);
+        let Some(pending) = due else {
+            return Ok(());
+        };
+        if pending.is_given_up() {
+            pending.failed("keelson cutover was stopped").await;
+            return Ok(());
+        }
+        match self.open(source, &pending).await {
+            Ok(text) => {
+                pending.succeeded(text);
+                Err(FollowError::Opened)
+            }
+            Err(error) => {
+                pending.failed(&error.to_string()).await;
+                match error {
+                    CutoverError::Follow(error) => Err(error),
+                    _ => Ok(()),
+                }
+            }
+        }
+    }
+
+    async fn take(
+        &mut self,
+        source: &Source,
+        batch: &mut Batch,
+        response: WatchResponse,
+    ) -> Result<(), FollowError> {
+        if response.canceled {
+            return Err(match response.compact_revision {
+                0 => Status::unavailable(response.cancel_reason).into(),
+                revision => FollowError::Anew(format!(
+                    "the source is compacted up to revision {revision}, and this is at {}",
+                    self.store.revision()
+                )),
+            });
+        }
+        batch.take(response.events, response.fragment)?;
+        while let Some(mut command) = batch.next_command() {
+            for id in batch::leases(&command) {
+                if !self.store.has_lease(id) {
+                    let ttl = source.granted_ttl(id).await?;
+                    command
+                        .leases
+                        .extend(ttl.map(|ttl| ReplicatedLease { id, ttl }));
+                }
+            }
+            let end = command.after + command.revisions.len() as i64;
+            self.store.replicate(command).await?;
+            if self.store.revision() != end {
+                let why = format!("a change of revision {end} did not take effect here");
+                return Err(FollowError::Anew(why));
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares what no watch delivers.
+    pub(super) async fn poll(&mut self, source: &Source) -> Result<(), FollowError> {
+        self.compare_users(source).await?;
+        self.compare_leases(source).await?;
+        if let Some(compacted) = source.compacted_after(self.store.compacted()).await?
+            && compacted <= self.store.revision()
+        {
+            self.compact(compacted).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn compact(&self, compacted: i64) -> Result<(), FollowError> {
+        let command = Replicate {
+            after: self.store.revision(),
+            compacted,
+            ..Replicate::default()
+        };
+        Ok(self.store.replicate(command).await?)
+    }
+
+    /// The API does not show the hashes of passwords.
+    pub(super) async fn compare_users(&self, source: &Source) -> Result<(), FollowError> {
+        let revision = source.auth_revision().await?;
+        match revision == self.marker.auth_revision {
+            true => Ok(()),
+            false => Err(FollowError::Anew("users or roles have changed".to_owned())),
+        }
+    }
+
+    pub(super) async fn compare_leases(&mut self, source: &Source) -> Result<(), FollowError> {
+        let (ids, revision) = source.leases().await?;
+        let theirs: BTreeSet<_> = ids.into_iter().collect();
+        let ours: BTreeSet<_> = self.store.lease_ids().into_iter().collect();
+        let mut command = Replicate {
+            after: self.store.revision(),
+            ..Replicate::default()
+        };
+        for id in theirs.difference(&ours).copied().take(LEASES_MAX) {
+            let ttl = source.granted_ttl(id).await?;
+            command
+                .leases
+                .extend(ttl.map(|ttl| ReplicatedLease { id, ttl }));
+        }
+        // Its keys were deleted at that revision or before: here as well.
+        if revision <= self.store.revision() {
+            command.gone = ours.difference(&theirs).copied().collect();
+        }
+        match command.leases.is_empty() && command.gone.is_empty() {
+            true => Ok(()),
+            false => Ok(self.store.replicate(command).await?),
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! `keelson follow`: a member that is a live standby of another cluster, revision by revision.
+//!
+//! The standby is begun from a snapshot of the source (`begin`), and then follows its watch
+//! (`follower`). Its own log has the changes, with the source's revisions; until `keelson cutover`
+//! opens it (`cutover`), its state machine refuses those of clients.
+
+mod batch;
+mod begin;
+mod control;
+mod cutover;
+mod follower;
+mod source;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{CommandFactory, Parser};
+use keelson_store::Store;
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use tracing::{error, info, warn};
+
+use self::begin::Marker;
+use super::access::{AccessArguments, MemberAccess};
+use super::url_of;
+use crate::flags::Values;
+use crate::flags::syntax::{self, Parsed};
+use crate::host::{self, Companion};
+use crate::options::HostOptions;
+
+/// Run a member that follows another cluster, and serves its reads at the same revisions. Every
+/// other flag is one of a member: --data-dir, --name, --listen-client-urls and so on.
+///
+/// It begins with a snapshot of the source, and refuses writes until keelson cutover opens it. v2
+/// keys are not followed.
+#[derive(Debug, Parser)]
+#[command(name = "follow", bin_name = "keelson follow")]
+struct FollowArguments {
+    /// Members of the source, which is an etcd 3.4 or later, or Keelson.
+    #[arg(long, required = true, value_delimiter = ',')]
+    from: Vec<String>,
+    #[command(flatten)]
+    access: AccessArguments,
+}
+
+/// What is followed.
+#[derive(Clone)]
+struct FollowPlan {
+    urls: Vec<String>,
+    access: Arc<MemberAccess>,
+}
+
+/// Runs the command.
+pub(crate) fn run(program: &str, words: &[String]) -> ExitCode {
+    let (own, of_host) = split(words);
+    if of_host.iter().any(|word| word == "--help" || word == "-h") {
+        FollowArguments::parse_from(["follow", "--help"]);
+    }
+    let arguments = FollowArguments::parse_from(own);
+    let values = match syntax::parse(&of_host) {
+        Ok(Parsed::Member(values)) => values,
+        Ok(_) => return refuse("give the flags of a member, without --version"),
+        Err(error) => return refuse(&error.to_string()),
+    };
+    let plan = match arguments.access.access() {
+        Ok(access) => {
+            let secure = arguments.access.is_secure();
+            let urls = arguments.from.iter().map(|from| url_of(from, secure));
+            FollowPlan {
+                urls: urls.collect(),
+                access: Arc::new(access),
+            }
+        }
+        Err(error) => return refuse(&error.to_string()),
+    };
+    crate::with_log(program, values, |values| {
+        crate::end_with_stdin();
+        run_until_ended(program, values, &plan)
+    })
+}
+
+fn refuse(fault: &str) -> ExitCode {
+    eprintln!("keelson follow: {fault}");
+    ExitCode::FAILURE
+}
+
+/// Separates the flags of this command, with their values, from those of a member.
+fn split(words: &[String]) -> (Vec<String>, Vec<String>) {
+    let command = FollowArguments::command();
+    let is_own = |name: &str| {
+        command
+            .get_arguments()
+            .any(|arg| arg.get_long() == Some(name))
+    };
+    let (mut own, mut of_host) = (vec!["follow".to_owned()], Vec::new());
+    let mut words = words.iter().skip(1);
+    while let Some(word) = words.next() {
+        let flag = word.strip_prefix("--").unwrap_or_default();
+        let (name, value) = match flag.split_once('=') {
+            Some((name, _)) => (name, true),
+            None => (flag, false),
+        };
+        if !is_own(name) {
+            of_host.push(word.clone());
+            continue;
+        }
+        own.push(word.clone());
+        if !value {
+            own.extend(words.next().cloned());
+        }
+    }
+    (own, of_host)
+}
+
+/// Runs the member; again from a new snapshot whenever it cannot go on.
+fn run_until_ended(program: &str, values: &Values, plan: &FollowPlan) -> ExitCode {
+    loop {
+        let options = match HostOptions::from_values(values) {
+            Ok(options) => options,
+            Err(fault) => return crate::refuse_flags(program, &fault.to_string()),
+        };
+        let marker = match begin::begin(&options, plan) {
+            Ok(marker) => marker,
+            Err(fault) => {
+                error!(error = %fault, plain = %fault, "the standby cannot begin");
+                return ExitCode::FAILURE;
+            }
+        };
+        let anew = Arc::new(Mutex::new(None));
+        let data_dir = options.data_dir.clone();
+        let companion = companion(plan.clone(), marker, Arc::clone(&anew));
+        if let Some(code) = host::run_with(program, options, Some(companion)) {
+            return code;
+        }
+        let why = anew.lock().take().unwrap_or_default();
+        warn!(why, "the standby begins anew, with another snapshot");
+        if let Err(fault) = begin::clear(&data_dir, values) {
+            error!(error = %fault, plain = %fault, "the standby cannot begin anew");
+            return ExitCode::FAILURE;
+        }
+    }
+}
+
+/// The task beside the member. It ends if the standby must begin anew.
+fn companion(
+    plan: FollowPlan,
+    marker: Option<Marker>,
+    anew: Arc<Mutex<Option<String>>>,
+) -> Companion {
+    Box::new(move |store: Store| {
+        Box::pin(async move {
+            store.ready().await;
+            if !store.is_standby() {
+                info!("this cluster was opened by keelson cutover, and follows no other one");
+                return std::future::pending().await;
+            }
+            let (requests, cutovers) = mpsc::channel(1);
+            let dir = store.config().data_dir.clone();
+            let control = control::serve(dir, requests);
+            tokio::pin!(control);
+            let why = tokio::select! {
+                why = follower::follow(store, plan, marker, cutovers) => why,
+                never = &mut control => match never {},
+            };
+            match why {
+                Some(why) => *anew.lock() = Some(why),
+                // The answer to the cut-over is still to be sent.
+                None => match control.await {},
+            }
+        })
+    })
+}
+
+/// Requests the cut-over of the standby with this data directory. Returns what it answers: what is
+/// to be printed, or why it is not open.
+pub(super) async fn cut_over(
+    data_dir: &Path,
+    fence: bool,
+    patience: Duration,
+) -> io::Result<Result<String, String>> {
+    control::ask(data_dir, fence, patience).await
+}

@@ -1,0 +1,196 @@
+//! A member follows another one of this process.
+
+use std::path::Path;
+use std::time::Instant;
+
+use keelson_proto::etcdserverpb::*;
+use keelson_store::{Config, Error, StateError};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use super::*;
+
+fn put(key: &str, value: &str, lease: i64) -> PutRequest {
+    PutRequest {
+        key: key.to_owned().into(),
+        value: value.to_owned().into(),
+        lease,
+        ..PutRequest::default()
+    }
+}
+
+/// The URL at which a store serves clients until the test ends.
+async fn serve(store: &Store) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap();
+    let store = store.clone();
+    tokio::spawn(async move { store.serve(vec![listener], std::future::pending()).await });
+    format!("http://{at}")
+}
+
+async fn source(dir: &Path) -> (Store, String) {
+    let store = Store::open(Config::single("source", dir.join("source")))
+        .await
+        .unwrap();
+    store.ready().await;
+    let url = serve(&store).await;
+    let grant = LeaseGrantRequest { ttl: 3600, id: 7 };
+    store.lease_grant(grant).await.unwrap();
+    for number in 0..20 {
+        let key = format!("k{}", number % 7);
+        store
+            .put(put(&key, "before", 7 * (number % 2)))
+            .await
+            .unwrap();
+    }
+    (store, url)
+}
+
+/// A standby of the source, and the task that follows it.
+async fn standby(dir: &Path, url: &str) -> (Store, JoinHandle<()>) {
+    let (store, task, _) = standby_with_reason(dir, url).await;
+    (store, task)
+}
+
+/// Why it begins anew, once it does.
+type Reason = Arc<Mutex<Option<String>>>;
+
+async fn standby_with_reason(dir: &Path, url: &str) -> (Store, JoinHandle<()>, Reason) {
+    let config = Config::single("standby", dir.join("standby"));
+    let arguments = FollowArguments::parse_from(["follow", "--from", url]);
+    let plan = FollowPlan {
+        urls: vec![url.to_owned()],
+        access: Arc::new(arguments.access.access().unwrap()),
+    };
+    let part = dir.join("part");
+    let marker = match Store::is_there(&config).unwrap() {
+        true => begin::read(&config.data_dir).unwrap(),
+        false => Some(begin::make(&config, &plan, &part).await.unwrap()),
+    };
+    let store = Store::open(config).await.unwrap();
+    let reason = Reason::default();
+    let task = companion(plan, marker, Arc::clone(&reason));
+    let task = tokio::spawn(task(store.clone()));
+    (store, task, reason)
+}
+
+async fn reaches(standby: &Store, revision: i64) {
+    let began = Instant::now();
+    while standby.revision() < revision {
+        assert!(
+            began.elapsed() < Duration::from_secs(60),
+            "it does not follow"
+        );
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Changes of every kind.
+async fn change(source: &Store) -> i64 {
+    let delete = DeleteRangeRequest {
+        key: "k1".into(),
+        range_end: "k4".into(),
+        ..DeleteRangeRequest::default()
+    };
+    source.delete_range(delete).await.unwrap();
+    let grant = LeaseGrantRequest { ttl: 1800, id: 8 };
+    source.lease_grant(grant).await.unwrap();
+    source.put(put("leased", "x", 8)).await.unwrap();
+    let puts = ["z", "a", "m"].map(|key| RequestOp {
+        request: Some(request_op::Request::RequestPut(put(key, "txn", 0))),
+    });
+    let txn = TxnRequest {
+        success: puts.to_vec(),
+        ..TxnRequest::default()
+    };
+    source.txn(txn).await.unwrap();
+    // Its keys are deleted in one revision.
+    source
+        .lease_revoke(LeaseRevokeRequest { id: 7 })
+        .await
+        .unwrap();
+    let revision = source.revision();
+    let compaction = CompactionRequest {
+        revision: revision - 2,
+        physical: true,
+    };
+    source.compact(compaction).await.unwrap();
+    revision
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_follows_and_is_opened_with_the_same_contents() {
+    let dir = tempfile::tempdir().unwrap();
+    let (source, url) = source(dir.path()).await;
+    let (store, task) = standby(dir.path(), &url).await;
+    reaches(&store, source.revision()).await;
+    let refused = store.put(put("k", "v", 0)).await.map(drop);
+    assert_eq!(refused, Err(Error::State(StateError::Standby)));
+    let revision = change(&source).await;
+    reaches(&store, revision).await;
+    // A restart goes on at its revision.
+    task.abort();
+    let _ = task.await;
+    store.shutdown().await;
+    drop(store);
+    source.put(put("meanwhile", "v", 8)).await.unwrap();
+    let (store, task) = standby(dir.path(), &url).await;
+    let patience = Duration::from_secs(60);
+    let data_dir = dir.path().join("standby");
+    let began = Instant::now();
+    let answer = loop {
+        // The socket comes with the task.
+        match cut_over(&data_dir, true, patience).await {
+            Ok(answer) => break answer,
+            Err(error) => assert!(began.elapsed() < patience, "{error}"),
+        }
+    };
+    let answer = answer.unwrap();
+    assert!(answer.contains("open for writes"), "{answer}");
+    let (ours, theirs) = (store.hash_kv(0).await, source.hash_kv(0).await);
+    let (ours, theirs) = (ours.unwrap(), theirs.unwrap());
+    assert_eq!(
+        (ours.hash, ours.compact_revision, store.revision()),
+        (theirs.hash, theirs.compact_revision, source.revision())
+    );
+    assert_eq!(store.lease_ids(), [8]);
+    let fenced = source.put(put("late", "v", 0)).await.map(drop);
+    assert_eq!(fenced, Err(Error::State(StateError::Corrupt)));
+    let before = store.revision();
+    store.put(put("after", "v", 8)).await.unwrap();
+    assert_eq!(store.revision(), before + 1);
+    assert!(store.status().raft_term > source.status().raft_term);
+    task.abort();
+    store.shutdown().await;
+    source.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_behind_a_compaction_begins_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let (source, url) = source(dir.path()).await;
+    let (store, task) = standby(dir.path(), &url).await;
+    task.abort();
+    let _ = task.await;
+    store.shutdown().await;
+    drop(store);
+    let revision = change(&source).await;
+    let (store, task, reason) = standby_with_reason(dir.path(), &url).await;
+    let ended = tokio::time::timeout(Duration::from_secs(60), task).await;
+    ended.expect("it ends").unwrap();
+    let why = reason.lock().take().unwrap_or_default();
+    let expected = format!("the source is compacted up to revision {}", revision - 2);
+    assert!(why.starts_with(&expected), "{why}");
+    store.shutdown().await;
+    source.shutdown().await;
+}
+
+#[test]
+fn the_flags_of_a_member_are_left_to_it() {
+    let words = "follow --from a:1,b:2 --name m --cacert=x --data-dir d --user u";
+    let words: Vec<_> = words.split(' ').map(str::to_owned).collect();
+    let (own, of_host) = split(&words);
+    assert_eq!(own.join(" "), "follow --from a:1,b:2 --cacert=x --user u");
+    assert_eq!(of_host.join(" "), "--name m --data-dir d");
+    FollowArguments::command().debug_assert();
+}

@@ -1,0 +1,126 @@
+//! A standby: the state of another cluster, revision by revision, which clients may read only.
+//!
+//! The changes of a revision are applied in their order, as puts and deletes of a transaction. The
+//! state before is the other cluster's, so create revisions and versions come out as they are there.
+
+use std::sync::atomic::Ordering;
+
+use keelson_proto::etcdserverpb::CompactionRequest;
+use keelson_proto::internal::auth_change::Op as AuthOp;
+use keelson_proto::internal::command::Op;
+use keelson_proto::internal::{AuthChange, Replicate, ReplicatedRevision};
+
+use super::error::Error;
+use super::keys::KeyRange;
+use super::leases::{Lease, LeaseChange, lease_key};
+use super::registry::Registry;
+use super::write::Write;
+use super::{ReadView, Response, StateMachine, meta};
+use crate::Index;
+use crate::engine::{Change, Table};
+
+impl StateMachine {
+    /// The error for a command that a standby, or a cluster that is none, does not apply.
+    pub(super) fn refused_here(&self, op: &Op) -> Option<Error> {
+        let is_standby = self.registry.is_standby;
+        match op {
+            Op::Replicate(_) => (!is_standby).then_some(Error::NoStandby),
+            // The members agree on a key for tokens at the first login.
+            Op::Auth(AuthChange {
+                op: Some(AuthOp::Enable(_)),
+            }) if self.view().auth_enabled() => None,
+            Op::Put(_)
+            | Op::DeleteRange(_)
+            | Op::Txn(_)
+            | Op::Compaction(_)
+            | Op::Auth(_)
+            | Op::Tree(_)
+            | Op::TreeExpire(_)
+            | Op::LeaseGrant(_)
+            | Op::LeaseRevoke(_)
+            | Op::LeaseExpire(_)
+            | Op::LeaseCheckpoint(_) => is_standby.then_some(Error::Standby),
+            Op::Alarm(_) | Op::MemberAttributes(_) | Op::ClusterVersion(_) | Op::AsUser(_) => None,
+        }
+    }
+
+    pub(super) fn apply_replicate(
+        &mut self,
+        request: Replicate,
+        index: Index,
+        changes: &mut Vec<LeaseChange>,
+    ) -> Result<Response, Error> {
+        for granted in &request.leases {
+            if granted.id == 0 || self.shared.leases.read().exists(granted.id) {
+                continue;
+            }
+            let lease = Lease {
+                id: granted.id,
+                granted: index.0,
+                ttl: granted.ttl.max(1),
+                remaining: 0,
+                keys: 0,
+            };
+            self.set_lease(lease);
+            changes.push(LeaseChange::Granted(lease));
+        }
+        if request.after == self.shared.revision() {
+            for revision in request.revisions {
+                self.replicate(revision);
+            }
+        }
+        for id in request.gone {
+            self.forget_lease(id, changes);
+        }
+        if self.shared.compacted() < request.compacted {
+            self.apply_compaction(CompactionRequest {
+                revision: request.compacted,
+                physical: false,
+            })?;
+        }
+        if request.open {
+            self.open_standby();
+        }
+        Ok(Response::Empty)
+    }
+
+    /// Applies one revision, which becomes visible as a whole.
+    fn replicate(&mut self, revision: ReplicatedRevision) {
+        let mut write = Write::new(&self.shared, &self.memtables);
+        for change in revision.changes {
+            match change.deletes {
+                true => {
+                    write.delete(KeyRange::One(&change.key));
+                }
+                false => write.put(change.key, change.value, change.lease),
+            }
+        }
+        let revision = write.revision();
+        self.shared.revision.store(revision, Ordering::SeqCst);
+    }
+
+    fn forget_lease(&mut self, id: i64, changes: &mut Vec<LeaseChange>) {
+        let lease = self.shared.leases.read().get(id);
+        if let Some(lease) = lease {
+            self.shared.leases.write().forget(id);
+            let row = (Table::Leases, lease_key(id));
+            self.changed.insert(row, Change::Delete);
+            changes.push(LeaseChange::Gone(lease));
+        }
+    }
+
+    fn open_standby(&mut self) {
+        let mut registry = Registry::clone(&self.registry);
+        registry.is_standby = false;
+        self.set_registry(registry);
+        let row = (Table::Meta, meta::STANDBY.into());
+        self.changed.insert(row, Change::Delete);
+    }
+}
+
+impl ReadView {
+    /// Whether the cluster is a standby of another one.
+    pub fn is_standby(&self) -> bool {
+        self.shared.registry.read().is_standby
+    }
+}
