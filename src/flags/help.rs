@@ -35,7 +35,10 @@ const COMMANDS: [(&str, &str); 14] = [
         "export",
         "Make a data directory of etcd from a member, a snapshot or a cluster.",
     ),
-    ("util", "Show, hash and restore snapshots (util snapshot)."),
+    (
+        "util",
+        "Show, hash and restore snapshots; check files (util check).",
+    ),
     (
         "gateway",
         "Forward TCP connections to members (gateway start).",

@@ -27,6 +27,7 @@
 //! ```
 
 mod backend;
+pub mod check;
 mod cluster;
 mod compaction;
 pub mod config;

@@ -1,5 +1,6 @@
-//! `keelson util snapshot`: etcdutl's commands for snapshots, with its flags and its output.
+//! `keelson util`: etcdutl's commands for snapshots, with its flags and its output, and a check of files.
 
+mod check;
 mod output;
 mod restore;
 
@@ -27,6 +28,8 @@ enum UtilCommand {
     /// Snapshots, of Keelson and of etcd.
     #[command(subcommand)]
     Snapshot(SnapshotCommand),
+    /// Read all of a data directory or of snapshots, and say what is damaged.
+    Check(check::CheckArguments),
 }
 
 #[derive(Debug, Subcommand)]
@@ -76,8 +79,11 @@ pub(super) fn command() -> clap::Command {
 /// Runs the command.
 pub(crate) fn run(words: &[String]) -> ExitCode {
     let arguments = UtilArguments::parse_from(words);
+    let command = match arguments.command {
+        UtilCommand::Check(arguments) => return arguments.run(),
+        UtilCommand::Snapshot(command) => command,
+    };
     super::run("util", Builder::new_current_thread(), async {
-        let UtilCommand::Snapshot(command) = arguments.command;
         command.run().map(|text| {
             crate::print(&text);
             None::<Stop>

@@ -6,6 +6,7 @@
 //! inspects those through this module.
 
 mod private;
+mod read_only;
 mod real;
 pub mod sim;
 
@@ -16,6 +17,7 @@ use std::time::Duration;
 pub use private::{
     create_private_dir, make_files_private, make_private, refuse_link, warn_if_open,
 };
+pub use read_only::ReadOnlyDisk;
 pub use real::{DirectoryLock, ReadOnlyFile, RealDisk, RealFile, lock_dir};
 
 /// The file system operations that a log needs.

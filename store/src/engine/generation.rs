@@ -171,6 +171,21 @@ impl<D: Disk> Generations<D> {
     }
 }
 
+/// The current directory of generations in `dir`; `None` before the first switch. Nothing is
+/// changed.
+///
+/// # Errors
+/// As [`Generations::open`].
+pub(crate) fn current_in(disk: &impl Disk, dir: &Path) -> Result<Option<PathBuf>, GenerationError> {
+    let path = dir.join(CURRENT);
+    let named = disk::read_file(disk, &path).map_err(fail("read", &path))?;
+    let Some(named) = named else {
+        return Ok(None);
+    };
+    let (current, _) = parse(&path, &named, &numbers(disk, dir)?)?;
+    Ok(current.map(|number| dir.join(format!("{PREFIX}{number}"))))
+}
+
 fn numbers(disk: &impl Disk, dir: &Path) -> Result<Vec<u64>, GenerationError> {
     let names = disk.list(dir).map_err(fail("list", dir))?;
     let number = |name: &String| name.strip_prefix(PREFIX)?.parse().ok();

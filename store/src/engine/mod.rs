@@ -130,6 +130,15 @@ pub fn open(
     }
 }
 
+/// Opens LMDB's file in `dir`, without LMDB and without any change.
+///
+/// # Errors
+/// It cannot be read, or has no tables.
+#[cfg(feature = "lmdb")]
+pub(crate) fn read_lmdb(dir: &Path) -> Result<lmdb::ReadOnlyLmdb, EngineError> {
+    lmdb::ReadOnlyLmdb::open(&dir.join(LMDB_FILE))
+}
+
 fn refuse_other_kinds(kind: StorageEngine, dir: &Path) -> Result<(), EngineError> {
     for other in [StorageEngine::Lmdb, StorageEngine::Sled] {
         let Some(file) = other.file().filter(|_| other != kind) else {

@@ -159,7 +159,7 @@ impl SnapshotFile {
     ///
     /// # Errors
     /// Those of the file, and of `visit`.
-    pub(super) fn rows<E: From<InputError>>(
+    pub(crate) fn rows<E: From<InputError>>(
         &self,
         bucket: &'static str,
         mut visit: impl FnMut(keelson_bolt::Row) -> Result<(), E>,
@@ -213,7 +213,7 @@ impl SnapshotFile {
     }
 
     /// The error for a row that etcd does not write.
-    pub(super) fn wrong(&self, bucket: &'static str, what: impl std::fmt::Display) -> InputError {
+    pub(crate) fn wrong(&self, bucket: &'static str, what: impl std::fmt::Display) -> InputError {
         InputError::Row {
             path: self.path.clone(),
             bucket,

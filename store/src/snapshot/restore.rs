@@ -226,7 +226,7 @@ fn fill_auth(file: &SnapshotFile, import: &mut Import) -> Result<(), RestoreErro
 }
 
 /// The members of the snapshot.
-pub(super) fn members(file: &SnapshotFile) -> Result<Vec<(u64, String)>, RestoreError> {
+pub(crate) fn members(file: &SnapshotFile) -> Result<Vec<(u64, String)>, RestoreError> {
     let mut members = Vec::new();
     file.rows(buckets::MEMBERS, |row| {
         let member: StoredMember = serde_json::from_slice(&row.value)

@@ -90,6 +90,25 @@ pub struct Recovered {
     pub repaired: Option<String>,
 }
 
+/// The content of a log that is not opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Examined {
+    /// The owner of the log.
+    pub identity: Identity,
+    /// The number of its files.
+    pub segments: usize,
+    /// The last entry that is no longer in the log.
+    pub mark: LastIncluded,
+    /// The last entry.
+    pub last: Index,
+    /// The last entry that is known to be committed.
+    pub commit: Index,
+    /// The entries after the mark.
+    pub entries: Vec<Entry>,
+    /// A description of the unfinished write that a start cuts off.
+    pub repaired: Option<String>,
+}
+
 /// An open log, owned by one thread.
 pub struct Wal<D: Disk> {
     disk: Arc<D>,

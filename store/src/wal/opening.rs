@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use keelson_core::{HardState, Index, LastIncluded};
 
-use super::active::{Active, begin_segment};
+use super::active::{Active, begin_segment, lock_error};
 use super::item::{self, SegmentHeader};
 use super::log::Log;
 use super::recovery::{self, FramesEnd, ReplayedLog};
 use super::segment::Segment;
 use super::spare::Spares;
 use super::writing::made_bytes;
-use super::{Identity, LOCK_FILE, Recovered, Wal, WalConfig, WalError, frame};
+use super::{Examined, Identity, LOCK_FILE, Recovered, Wal, WalConfig, WalError, frame};
 use crate::disk::{self, Disk, DiskFile};
 
 impl<D: Disk> Wal<D> {
@@ -115,6 +115,33 @@ impl<D: Disk> Wal<D> {
         let last = paths.last();
         last.map(|(sequence, path)| recovery::identity_of(disk, path, *sequence))
             .transpose()
+    }
+
+    /// Reads the log in `dir` and changes nothing; `None` without a log.
+    ///
+    /// # Errors
+    /// As [`Wal::create_or_open`].
+    pub fn examine(disk: &D, dir: &Path) -> Result<Option<Examined>, WalError> {
+        let names = disk.list(dir).map_err(WalError::io("list", dir))?;
+        let _lock = match disk.lock(&dir.join(LOCK_FILE)) {
+            Ok(lock) => Some(lock),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => return Err(lock_error(&dir.join(LOCK_FILE), error)),
+        };
+        let paths = segments_in_order(dir, &names)?;
+        let Some(identity) = Wal::identity(disk, dir)? else {
+            return Ok(None);
+        };
+        let found = recovery::recover(disk, &paths, identity)?;
+        Ok(Some(Examined {
+            identity,
+            segments: paths.len(),
+            mark: found.log.mark,
+            last: found.log.last,
+            commit: found.log.hard_state.commit,
+            entries: found.entries,
+            repaired: found.repaired,
+        }))
     }
 
     /// Writes and syncs the last frame again before anything depends on it. It may be in the page

@@ -20,16 +20,16 @@ pub(super) const REMEDY: &str = "move the member's snap directory away and start
 
 const MAGIC: u32 = 0xbeef_c0de;
 const VERSION: u32 = 1;
-const PAGE_HEADER_BYTES: usize = 16;
+pub(super) const PAGE_HEADER_BYTES: usize = 16;
 const META_BYTES: usize = PAGE_HEADER_BYTES + 136;
-const FLAG_BRANCH: u16 = 0x01;
-const FLAG_LEAF: u16 = 0x02;
-const FLAG_OVERFLOW: u16 = 0x04;
-const NODE_OVERFLOW: u16 = 0x01;
-const NODE_TREE: u16 = 0x02;
-const NO_PAGE: u64 = u64::MAX;
+pub(super) const FLAG_BRANCH: u16 = 0x01;
+pub(super) const FLAG_LEAF: u16 = 0x02;
+pub(super) const FLAG_OVERFLOW: u16 = 0x04;
+pub(super) const NODE_OVERFLOW: u16 = 0x01;
+pub(super) const NODE_TREE: u16 = 0x02;
+pub(super) const NO_PAGE: u64 = u64::MAX;
 /// LMDB's own limit on the depth of a tree.
-const DEPTH_MAX: u32 = 32;
+pub(super) const DEPTH_MAX: u32 = 32;
 
 /// Refuses a file whose meta pages are damaged, or that ends before its last page in use.
 pub(super) fn check(path: &Path) -> Result<(), EngineError> {
@@ -51,22 +51,18 @@ pub(super) fn check(path: &Path) -> Result<(), EngineError> {
     })
 }
 
-struct Meta {
-    page_bytes: usize,
-    roots: [u64; 2],
+/// A meta page.
+pub(super) struct Meta {
+    pub(super) page_bytes: usize,
+    /// Of the free list and of the list of tables.
+    pub(super) roots: [u64; 2],
     last_page: u64,
     transaction: u64,
 }
 
 fn inspect(file: &RealFile) -> Result<(), String> {
     let size = file.size_bytes().map_err(|error| error.to_string())?;
-    let first = meta(file, 0)?;
-    let second = meta(file, first.page_bytes as u64)?;
-    let meta = if first.transaction < second.transaction {
-        second
-    } else {
-        first
-    };
+    let meta = newest_meta(file)?;
     let pages = size / meta.page_bytes as u64;
     if meta.last_page < pages {
         return Ok(());
@@ -81,7 +77,17 @@ fn inspect(file: &RealFile) -> Result<(), String> {
     meta.roots.iter().try_for_each(|root| walk.tree(*root, 0))
 }
 
-fn meta(file: &RealFile, offset: u64) -> Result<Meta, String> {
+/// The meta page that is valid.
+pub(super) fn newest_meta(file: &impl DiskFile) -> Result<Meta, String> {
+    let first = meta(file, 0)?;
+    let second = meta(file, first.page_bytes as u64)?;
+    Ok(match first.transaction < second.transaction {
+        true => second,
+        false => first,
+    })
+}
+
+fn meta(file: &impl DiskFile, offset: u64) -> Result<Meta, String> {
     let mut bytes = [0; META_BYTES];
     let read = file
         .read_at(offset, &mut bytes)
@@ -174,12 +180,12 @@ impl Walk<'_> {
 }
 
 /// The 48-bit page number in a node of a branch page.
-fn child(node: &[u8]) -> Option<u64> {
+pub(super) fn child(node: &[u8]) -> Option<u64> {
     let word = |at| u16_at(node, at).map(u64::from);
     Some(word(0)? | word(2)? << 16 | word(4)? << 32)
 }
 
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+pub(super) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     bytes
         .get(at..)?
         .first_chunk()
@@ -187,7 +193,7 @@ fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
         .map(u16::from_le_bytes)
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     bytes
         .get(at..)?
         .first_chunk()
@@ -195,7 +201,7 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
         .map(u32::from_le_bytes)
 }
 
-fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+pub(super) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     bytes
         .get(at..)?
         .first_chunk()

@@ -8,6 +8,7 @@
 //! their first [`LONG_KEY_BYTES`] bytes, packed with the rest of the key, in key order.
 
 mod file;
+mod read_only;
 
 use std::io;
 use std::ops::Bound;
@@ -21,6 +22,8 @@ use keelson_core::engine::{Change, Engine, EngineError, EngineSize, Table, Write
 
 use super::{LMDB_FILE, pack};
 use crate::disk::{self, RealDisk};
+
+pub(crate) use read_only::ReadOnlyLmdb;
 
 const LOCK_FILE: &str = "lock.mdb";
 

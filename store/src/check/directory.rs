@@ -1,0 +1,177 @@
+//! The data directory of a stopped member: its log, its engine, and whether they are of one piece.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use keelson_core::engine::{Engine, EngineError};
+use keelson_core::state::{Limits, StateMachine, is_understood};
+use keelson_core::{EntryKind, LastIncluded, proposal};
+
+use super::{CheckError, CheckReport};
+use crate::Config;
+use crate::disk::{Disk, ReadOnlyDisk};
+use crate::engine::{self, StorageEngine, generation};
+use crate::member::recover::Layout;
+use crate::wal::{Examined, Wal, WalError};
+
+/// Checks a data directory. An engine that cannot be opened without a change, sled, is copied to
+/// the empty directory `scratch`, and opened there.
+///
+/// # Errors
+/// A member runs on it, or it holds none.
+pub fn check_directory(
+    data_dir: &Path,
+    wal_dir: Option<&Path>,
+    scratch: &Path,
+) -> Result<CheckReport, CheckError> {
+    let config = Config {
+        wal_dir: wal_dir.map(Path::to_path_buf),
+        ..Config::single("checked", data_dir)
+    };
+    let layout = Layout::of(&config);
+    let has_log = layout.wal.is_dir();
+    let has_state = layout.snap.join(generation::CURRENT).exists();
+    if !has_log && !has_state {
+        return Err(CheckError::Nothing(data_dir.to_owned()));
+    }
+    let mut report = CheckReport::default();
+    let log = match Wal::examine(&ReadOnlyDisk, &layout.wal) {
+        Err(WalError::Locked { .. }) => return Err(CheckError::InUse(data_dir.to_owned())),
+        Ok(None) => {
+            report.damaged.push("log: there is none".to_owned());
+            None
+        }
+        Ok(Some(log)) => report.note("log", Ok::<_, WalError>(log), shown),
+        Err(error) => report.note("log", Err(error), shown),
+    };
+    if let Some(log) = &log {
+        check_entries(log, &mut report);
+    }
+    let current = generation::current_in(&ReadOnlyDisk, &layout.snap);
+    let current = report.note("state", current, |current| match current {
+        Some(dir) => format!("{}", dir.display()),
+        None => "none yet: it is in the log".to_owned(),
+    });
+    let Some(Some(dir)) = current else {
+        return Ok(report);
+    };
+    let state = open(&dir, scratch, &mut report);
+    let state = state.and_then(|engine| {
+        let unlimited = Limits {
+            quota_bytes: u64::MAX,
+        };
+        let opened = StateMachine::open(engine, unlimited);
+        report.note("state", opened, |state| match state {
+            Some(state) => format!(
+                "{} keys at revision {}, entry {} applied",
+                state.view().key_count(),
+                state.view().revision(),
+                state.applied().index
+            ),
+            None => "empty".to_owned(),
+        })
+    });
+    if let (Some(Some(state)), Some(log)) = (state, log) {
+        compare(&state, &log, &mut report);
+    }
+    Ok(report)
+}
+
+fn shown(log: &Examined) -> String {
+    let mut text = format!(
+        "member {:x} of cluster {:x}, {} segments, entries {} to {}, committed up to {}",
+        log.identity.member.0,
+        log.identity.cluster.0,
+        log.segments,
+        log.mark.index.0 + 1,
+        log.last.0,
+        log.commit.0
+    );
+    if let Some(repaired) = &log.repaired {
+        text += &format!("; the next start will {repaired}");
+    }
+    text
+}
+
+/// Checks that every command in the log can be applied.
+fn check_entries(log: &Examined, report: &mut CheckReport) {
+    for entry in &log.entries {
+        let command = match entry.kind {
+            EntryKind::Command => proposal::decode(&entry.data),
+            EntryKind::Membership => None,
+        };
+        if command.is_some_and(|(_, command)| !is_understood(&command)) {
+            let index = entry.index;
+            let text = format!("log: entry {index} is damaged, or of a newer release");
+            report.damaged.push(text);
+        }
+    }
+}
+
+/// Opens the engine, after all of its pages are read.
+fn open(dir: &Path, scratch: &Path, report: &mut CheckReport) -> Option<Arc<dyn Engine>> {
+    let kind = StorageEngine::of_dir(dir);
+    let name = kind.name();
+    let opened = match kind {
+        #[cfg(feature = "lmdb")]
+        StorageEngine::Lmdb => engine::read_lmdb(dir).and_then(|lmdb| {
+            let counts = lmdb.check()?;
+            let engine: Arc<dyn Engine> = Arc::new(lmdb);
+            Ok((
+                engine,
+                format!("{} pages, {} rows", counts.pages, counts.rows),
+            ))
+        }),
+        StorageEngine::Sled => copy(dir, scratch).and_then(|()| {
+            let engine = engine::open(kind, scratch, 0)?;
+            Ok((engine, "its copy opens".to_owned()))
+        }),
+        _ => return None,
+    };
+    let found = |found: &(_, String)| found.1.clone();
+    report.note(name, opened, found).map(|(engine, _)| engine)
+}
+
+/// Copies the files of a directory, and of the directories in it.
+fn copy(from: &Path, to: &Path) -> Result<(), EngineError> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |error| EngineError(format!("cannot copy {}: {error}", path.display()))
+    };
+    let mut waiting = vec![PathBuf::new()];
+    while let Some(dir) = waiting.pop() {
+        std::fs::create_dir_all(to.join(&dir)).map_err(failed(&dir))?;
+        for name in ReadOnlyDisk.list(&from.join(&dir)).map_err(failed(&dir))? {
+            let path = dir.join(name);
+            match from.join(&path).is_dir() {
+                true => waiting.push(path),
+                false => {
+                    let copied = std::fs::copy(from.join(&path), to.join(&path));
+                    copied.map_err(failed(&path))?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether the log goes on where the state ends.
+fn compare(state: &StateMachine, log: &Examined, report: &mut CheckReport) {
+    let applied = LastIncluded::from(&state.applied()).index;
+    if state.view().cluster_id() != log.identity.cluster {
+        let text = "the log and the state are of different clusters";
+        report.damaged.push(text.to_owned());
+    }
+    if applied < log.mark.index {
+        report.damaged.push(format!(
+            "the state ends at entry {applied}, and the log begins after entry {}",
+            log.mark.index
+        ));
+    }
+    if log.last < applied {
+        report.damaged.push(format!(
+            "the state has entry {applied}, and the log ends at entry {}",
+            log.last
+        ));
+    }
+}

@@ -1,0 +1,115 @@
+//! A directory is whole, in use, or damaged, and is never changed.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use keelson_proto::etcdserverpb::PutRequest;
+
+use super::*;
+use crate::config::StorageEngine;
+use crate::{Config, Store};
+
+/// A stopped member's directory.
+async fn stopped(dir: &Path, engine: StorageEngine) -> PathBuf {
+    let data = dir.join(engine.name());
+    let config = Config {
+        storage_engine: engine,
+        ..Config::single("one", &data)
+    };
+    let store = Store::open(config).await.unwrap();
+    store.ready().await;
+    for number in 0..50 {
+        let put = PutRequest {
+            key: format!("k{number}").into(),
+            value: vec![1; 3000].into(),
+            ..PutRequest::default()
+        };
+        store.put(put).await.unwrap();
+    }
+    let used = check_directory(&data, None, &dir.join("scratch"));
+    assert!(matches!(used, Err(CheckError::InUse(_))), "{used:?}");
+    store.shutdown().await;
+    data
+}
+
+/// Every file below a directory.
+fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut waiting = vec![dir.to_owned()];
+    while let Some(dir) = waiting.pop() {
+        for entry in fs::read_dir(dir).unwrap().flatten() {
+            match entry.path().is_dir() {
+                true => waiting.push(entry.path()),
+                false => {
+                    found.insert(entry.path(), fs::read(entry.path()).unwrap());
+                }
+            }
+        }
+    }
+    found
+}
+
+fn checked(data: &Path) -> CheckReport {
+    let scratch = tempfile::tempdir().unwrap();
+    check_directory(data, None, scratch.path()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_members_directory_is_whole_and_stays_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    for engine in [StorageEngine::Lmdb, StorageEngine::Sled] {
+        let data = stopped(dir.path(), engine).await;
+        let before = files(&data);
+        let report = checked(&data);
+        assert_eq!(report.damaged, [""; 0], "{engine:?}: {report:?}");
+        let text = report.found.join("\n");
+        assert!(text.contains("50 keys at revision 51"), "{text}");
+        assert!(before == files(&data), "{engine:?}: it was changed");
+    }
+    let nothing = check_directory(&dir.path().join("none"), None, dir.path());
+    assert!(matches!(nothing, Err(CheckError::Nothing(_))));
+}
+
+/// Changes bytes of a file.
+fn damage(path: &Path, at: impl Iterator<Item = usize>) {
+    let mut bytes = fs::read(path).unwrap();
+    at.for_each(|at| bytes[at] ^= 0xff);
+    fs::write(path, bytes).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = stopped(dir.path(), StorageEngine::Lmdb).await;
+    let paths: Vec<_> = files(&data).into_keys().collect();
+    let of = |end: &str| {
+        let found = paths
+            .iter()
+            .find(|path| path.to_string_lossy().ends_with(end));
+        found.expect("a file").clone()
+    };
+    let (engine, log) = (of("data.mdb"), of(".wal"));
+    let pages = fs::metadata(&engine).unwrap().len() as usize / 4096;
+    // The first two pages say where the others are.
+    damage(&engine, (2..pages).map(|page| page * 4096));
+    let report = checked(&data);
+    let first = &report.damaged[0];
+    assert!(
+        first.starts_with("lmdb: ") && first.contains("page "),
+        "{report:?}"
+    );
+    damage(&log, std::iter::once(5000));
+    let report = checked(&data);
+    assert!(report.damaged[0].starts_with("log: "), "{report:?}");
+}
+
+#[test]
+fn a_file_that_is_no_snapshot_is_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s.db");
+    assert!(matches!(check_file(&path), Err(CheckError::Io { .. })));
+    fs::write(&path, vec![7; 9000]).unwrap();
+    let report = check_file(&path).unwrap();
+    assert_eq!(report.damaged.len(), 1, "{report:?}");
+}
