@@ -14,9 +14,10 @@ use crate::signals::Stop;
 /// Open a standby for writes, once it has everything that its source has. Run it on the standby's
 /// host.
 ///
-/// The source is fenced first: with its alarm CORRUPT it refuses reads and writes of keys and leases, and so it
-/// has no write that is not here. HashKV of both is compared. If anything fails, the fence is taken
-/// away and the standby goes on following. Writers of v2 keys must be stopped by other means.
+/// The source is fenced first: with its alarm CORRUPT it refuses reads and writes of keys and
+/// leases, and so it has no write that is not here. HashKV of both is compared. If anything fails,
+/// the fence is taken away and the standby goes on following. Writers of v2 keys must be stopped by
+/// other means.
 #[derive(Debug, Parser)]
 #[command(name = "cutover", bin_name = "keelson cutover")]
 struct CutoverArguments {

@@ -88,7 +88,7 @@ impl ExportArguments {
         Ok(text(&config, exported) + &note)
     }
 
-    /// Exports, with the file at `part` for a snapshot. Returns what else is to be said.
+    /// Exports, with the file at `part` for a snapshot. Returns what else is to be printed.
     async fn export(
         &self,
         config: &keelson_store::Config,

@@ -7,7 +7,7 @@ use keelson_store::version;
 use super::{Effect, Flag, GROUPS, Kind, find};
 
 /// The commands of `main`, each with a summary.
-const COMMANDS: [(&str, &str); 14] = [
+const COMMANDS: [(&str, &str); 16] = [
     (
         "playground",
         "Start a cluster on this machine to try things out.",

@@ -12,7 +12,7 @@ use tonic::Status;
 use tracing::info;
 
 use super::FollowPlan;
-use super::source::Source;
+use super::source::SourceMember;
 use crate::commands::export::{self, ExportCommandError};
 use crate::flags::Values;
 use crate::options::{self, HostOptions};
@@ -84,7 +84,7 @@ pub(super) async fn make(
 ) -> Result<Marker, BeginError> {
     let mut last = Status::unavailable("--from names none");
     for url in &plan.urls {
-        let source = match Source::connect(&plan.access, url).await {
+        let source = match SourceMember::connect(&plan.access, url).await {
             Ok(source) => source,
             Err(status) => {
                 last = status;

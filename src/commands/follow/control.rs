@@ -1,5 +1,5 @@
-//! The socket in the standby's data directory by which `keelson cutover` reaches the follower. Who
-//! may open it may also read the data.
+//! The socket in the standby's data directory by which `keelson cutover` reaches the follower. Its
+//! owner is that of the data.
 
 use std::convert::Infallible;
 use std::fs::{self, Permissions};

@@ -1,8 +1,9 @@
 //! The end of following: the standby has all that the source has, and is opened for writes.
 //!
-//! No write that the source has acknowledged may be missing. So the source is fenced first, with its
-//! own alarm CORRUPT: from that entry of its log on it refuses reads and writes of keys and leases,
-//! and its watches go on. What it has then is all, and is compared by HashKV before the opening.
+//! No write that the source has acknowledged may be missing. So the source is fenced first, with
+//! its own alarm CORRUPT: from that entry of its log on it refuses reads and writes of keys and
+//! leases, and its watches go on. What it has then is all, and is compared by HashKV before the
+//! opening.
 
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use tonic::Status;
 use tracing::{info, warn};
 
 use super::follower::{FollowError, Follower};
-use super::source::Source;
+use super::source::SourceMember;
 
 /// A request of `keelson cutover`.
 pub(super) struct CutoverRequest {
@@ -65,7 +66,7 @@ impl From<keelson_store::Error> for CutoverError {
 /// A cut-over that waits until everything is followed.
 pub(super) struct Pending {
     request: CutoverRequest,
-    source: Source,
+    source: SourceMember,
     /// The last revision of the source.
     pub(super) target: i64,
     began: Instant,
@@ -75,7 +76,7 @@ impl Pending {
     /// Fences the source, if it is to be, and notes how far it is.
     pub(super) async fn begin(
         request: CutoverRequest,
-        source: &Source,
+        source: &SourceMember,
     ) -> Result<Pending, FollowError> {
         let began = Instant::now();
         let fenced = match request.fence {
@@ -150,7 +151,7 @@ impl Follower<'_> {
     /// Compares everything and opens the standby. Returns what is to be printed.
     pub(super) async fn open(
         &mut self,
-        source: &Source,
+        source: &SourceMember,
         pending: &Pending,
     ) -> Result<String, CutoverError> {
         self.compare_users(source).await?;

@@ -14,12 +14,12 @@ use tracing::{info, warn};
 
 use super::batch::{self, Batch, BatchError};
 use super::cutover::{CutoverError, CutoverRequest, Pending};
-use super::source::Source;
+use super::source::SourceMember;
 use super::{FollowPlan, Marker};
 
 /// How often leases, compactions and users are compared.
 const POLL: Duration = Duration::from_secs(2);
-/// The longest silence of a source, which is asked for its progress at every poll.
+/// The longest silence of a source, to which a progress request is sent at every poll.
 const SILENCE_MAX: Duration = Duration::from_secs(20);
 /// The pause before another member of the source is tried.
 const RETRY: Duration = Duration::from_millis(500);
@@ -57,7 +57,7 @@ pub(super) async fn follow(
     mut cutovers: mpsc::Receiver<CutoverRequest>,
 ) -> Option<String> {
     store.ready().await;
-    // Before, a member of this release counts as one that does not know the command.
+    // Before, a member of this release counts as one that lacks the command.
     store.published().await;
     let Some(marker) = marker else {
         return Some("it is not known of which cluster it is a standby".to_owned());
@@ -103,7 +103,7 @@ pub(super) struct Follower<'a> {
 impl Follower<'_> {
     /// Follows one member of the source until that fails.
     async fn follow(&mut self, url: &str) -> Result<(), FollowError> {
-        let source = Source::connect(&self.plan.access, url).await?;
+        let source = SourceMember::connect(&self.plan.access, url).await?;
         if source.cluster() != self.marker.cluster {
             return Err(FollowError::Lost(Status::failed_precondition(format!(
                 "it is of cluster {:x}, and this is a standby of cluster {:x}",
@@ -150,7 +150,7 @@ impl Follower<'_> {
         }
     }
 
-    async fn cut_over_when_due(&mut self, source: &Source) -> Result<(), FollowError> {
+    async fn cut_over_when_due(&mut self, source: &SourceMember) -> Result<(), FollowError> {
         let revision = self.store.revision();
         let due = self.pending.take_if(|pending| pending.target <= revision);
         let Some(pending) = due else {
@@ -177,7 +177,7 @@ impl Follower<'_> {
 
     async fn take(
         &mut self,
-        source: &Source,
+        source: &SourceMember,
         batch: &mut Batch,
         response: WatchResponse,
     ) -> Result<(), FollowError> {
@@ -211,7 +211,7 @@ impl Follower<'_> {
     }
 
     /// Compares what no watch delivers.
-    pub(super) async fn poll(&mut self, source: &Source) -> Result<(), FollowError> {
+    pub(super) async fn poll(&mut self, source: &SourceMember) -> Result<(), FollowError> {
         self.compare_users(source).await?;
         self.compare_leases(source).await?;
         if let Some(compacted) = source.compacted_after(self.store.compacted()).await?
@@ -232,7 +232,7 @@ impl Follower<'_> {
     }
 
     /// The API does not show the hashes of passwords.
-    pub(super) async fn compare_users(&self, source: &Source) -> Result<(), FollowError> {
+    pub(super) async fn compare_users(&self, source: &SourceMember) -> Result<(), FollowError> {
         let revision = source.auth_revision().await?;
         match revision == self.marker.auth_revision {
             true => Ok(()),
@@ -240,7 +240,10 @@ impl Follower<'_> {
         }
     }
 
-    pub(super) async fn compare_leases(&mut self, source: &Source) -> Result<(), FollowError> {
+    pub(super) async fn compare_leases(
+        &mut self,
+        source: &SourceMember,
+    ) -> Result<(), FollowError> {
         let (ids, revision) = source.leases().await?;
         let theirs: BTreeSet<_> = ids.into_iter().collect();
         let ours: BTreeSet<_> = self.store.lease_ids().into_iter().collect();

@@ -30,22 +30,22 @@ const ALL: &[u8] = &[0];
 
 /// A member of the cluster that is followed.
 #[derive(Clone)]
-pub(super) struct Source {
+pub(super) struct SourceMember {
     channel: MemberChannel,
     pub(super) url: String,
     pub(super) status: StatusResponse,
 }
 
-/// The responses of a watch, which may be asked for its progress.
+/// The responses of a watch, and the way for progress requests.
 pub(super) struct SourceWatch {
     pub(super) responses: Streaming<WatchResponse>,
     requests: mpsc::Sender<WatchRequest>,
 }
 
-impl Source {
-    pub(super) async fn connect(access: &MemberAccess, url: &str) -> Result<Source, Status> {
+impl SourceMember {
+    pub(super) async fn connect(access: &MemberAccess, url: &str) -> Result<SourceMember, Status> {
         let channel = access.connect(url, ANSWER_MAX).await?;
-        let mut source = Source {
+        let mut source = SourceMember {
             channel,
             url: url.to_owned(),
             status: StatusResponse::default(),
@@ -70,7 +70,7 @@ impl Source {
         Ok(status.into_inner())
     }
 
-    /// The revision of users and roles; `None` of an etcd before 3.5, which does not tell it.
+    /// The revision of users and roles; `None` of an etcd before 3.5, which does not show it.
     pub(super) async fn auth_revision(&self) -> Result<Option<u64>, Status> {
         let mut auth = AuthClient::new(self.channel.clone());
         match auth.auth_status(AuthStatusRequest::default()).await {
@@ -159,10 +159,10 @@ impl Source {
         Ok(hash.into_inner())
     }
 
-    /// Raises or clears the alarm CORRUPT of this member, with which a cluster refuses all reads and
-    /// writes of keys and leases.
+    /// Raises or clears the alarm CORRUPT of this member, with which a cluster refuses all reads
+    /// and writes of keys and leases.
     pub(super) async fn fence(&self, action: AlarmAction) -> Result<(), Status> {
-        let header = self.status.header.clone().unwrap_or_default();
+        let header = self.status.header.unwrap_or_default();
         let alarm = AlarmRequest {
             action: action.into(),
             member_id: header.member_id,
@@ -174,7 +174,7 @@ impl Source {
 }
 
 impl SourceWatch {
-    /// Asks for a sign of life.
+    /// Sends a progress request, whose answer is a sign of life.
     pub(super) fn ask_progress(&self) {
         // With a full queue the connection stands still, which the silence shows.
         let _ = self.requests.try_send(WatchRequest {

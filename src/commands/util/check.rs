@@ -5,8 +5,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use keelson_store::check::{self, CheckError, CheckReport};
+use keelson_store::internals::disk::{Disk, RealDisk};
 
-/// Read every page, row and log record, and say what is damaged. Nothing is written. Exit status
+/// Read every page, row and log record, and list what is damaged. Nothing is written. Exit status
 /// 0: nothing is damaged; 1: something is; 2: it could not be checked.
 #[derive(Debug, Parser)]
 pub(super) struct CheckArguments {
@@ -69,15 +70,12 @@ fn snapshots(path: &Path) -> Vec<Result<CheckReport, CheckError>> {
         path: path.to_owned(),
         error,
     };
-    let names = match std::fs::read_dir(path) {
+    let names = match RealDisk.list(path) {
         Ok(names) => names,
         Err(error) => return vec![Err(failed(error))],
     };
-    let paths = names.flatten().map(|name| name.path());
-    let mut paths: Vec<_> = paths
-        .filter(|path| path.extension().is_some_and(|end| end == "db"))
-        .collect();
-    paths.sort();
+    let names = names.iter().filter(|name| name.ends_with(".db"));
+    let paths: Vec<_> = names.map(|name| path.join(name)).collect();
     if paths.is_empty() {
         return vec![Err(CheckError::Nothing(path.to_owned()))];
     }

@@ -1,4 +1,5 @@
-//! `keelson util`: etcdutl's commands for snapshots, with its flags and its output, and a check of files.
+//! `keelson util`: etcdutl's commands for snapshots, with its flags and its output, and a check of
+//! files.
 
 mod check;
 mod output;
@@ -28,7 +29,7 @@ enum UtilCommand {
     /// Snapshots, of Keelson and of etcd.
     #[command(subcommand)]
     Snapshot(SnapshotCommand),
-    /// Read all of a data directory or of snapshots, and say what is damaged.
+    /// Read all of a data directory or of snapshots, and list what is damaged.
     Check(check::CheckArguments),
 }
 

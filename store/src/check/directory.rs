@@ -1,5 +1,6 @@
 //! The data directory of a stopped member: its log, its engine, and whether they are of one piece.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,10 +10,13 @@ use keelson_core::{EntryKind, LastIncluded, proposal};
 
 use super::{CheckError, CheckReport};
 use crate::Config;
-use crate::disk::{Disk, ReadOnlyDisk};
+use crate::disk::{Disk, DiskFile, ReadOnlyDisk, RealDisk};
 use crate::engine::{self, StorageEngine, generation};
 use crate::member::recover::Layout;
 use crate::wal::{Examined, Wal, WalError};
+
+/// Bytes that are copied at a time.
+const COPY_BYTES: usize = 1 << 20;
 
 /// Checks a data directory. An engine that cannot be opened without a change, sled, is copied to
 /// the empty directory `scratch`, and opened there.
@@ -140,19 +144,32 @@ fn copy(from: &Path, to: &Path) -> Result<(), EngineError> {
     };
     let mut waiting = vec![PathBuf::new()];
     while let Some(dir) = waiting.pop() {
-        std::fs::create_dir_all(to.join(&dir)).map_err(failed(&dir))?;
+        RealDisk.create_dir(&to.join(&dir)).map_err(failed(&dir))?;
         for name in ReadOnlyDisk.list(&from.join(&dir)).map_err(failed(&dir))? {
             let path = dir.join(name);
             match from.join(&path).is_dir() {
                 true => waiting.push(path),
                 false => {
-                    let copied = std::fs::copy(from.join(&path), to.join(&path));
-                    copied.map_err(failed(&path))?;
+                    copy_file(&from.join(&path), &to.join(&path)).map_err(failed(&path))?;
                 }
             }
         }
     }
     Ok(())
+}
+
+fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
+    let (from, to) = (ReadOnlyDisk.open(from)?, RealDisk.create(to)?);
+    let mut part = vec![0; COPY_BYTES];
+    let mut at = 0;
+    loop {
+        let read = from.read_at(at, &mut part)?;
+        if read == 0 {
+            return Ok(());
+        }
+        to.write_at(at, &part[..read])?;
+        at += read as u64;
+    }
 }
 
 /// Whether the log goes on where the state ends.

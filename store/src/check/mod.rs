@@ -1,4 +1,4 @@
-//! Reads every page, row and record of a data directory or a snapshot, and says what is damaged.
+//! Reads every page, row and record of a data directory or a snapshot, and lists what is damaged.
 //! Nothing is written.
 
 mod directory;

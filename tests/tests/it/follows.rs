@@ -120,18 +120,15 @@ async fn follows(peer: &Peer) -> Result<()> {
     let mut seen = watch(&source, 5, end).await?;
     seen.extend(watch(&standby, end + 1, newest).await?);
     assert_eq!(seen, (5..=newest).collect::<Vec<_>>());
-    let leases = run(
-        &peer.ctl,
-        &[
-            "--endpoints",
-            &standby,
-            "lease",
-            "timetolive",
-            lease,
-            "--keys",
-        ],
-    );
-    let leases = leases.await?;
+    let times = [
+        "--endpoints",
+        &standby,
+        "lease",
+        "timetolive",
+        lease,
+        "--keys",
+    ];
+    let leases = run(&peer.ctl, &times).await?;
     ensure!(leases.contains("leased"), "{leases}");
     if ctl(&["put", "late", "v"]).await.is_ok() {
         bail!("the source is not fenced");

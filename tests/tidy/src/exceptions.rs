@@ -34,6 +34,7 @@ pub const LONG_FUNCTIONS: &[&str] = &[
 /// the others read `/proc`, certificates and sockets, or write logs, notes and what a playground
 /// keeps.
 pub const FILES: &[&str] = &[
+    "src/commands/follow/control.rs",
     "src/flags/config_file/mod.rs",
     "src/heap.rs",
     "src/logging/file.rs",
@@ -49,6 +50,7 @@ pub const FILES: &[&str] = &[
     "store/port/src/tls/files.rs",
     "store/port/src/tls/watched.rs",
     "store/src/disk/private.rs",
+    "store/src/disk/read_only.rs",
     "store/src/disk/real.rs",
     "store/src/jwt.rs",
     "store/src/member/foreign.rs",

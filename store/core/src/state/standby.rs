@@ -1,7 +1,8 @@
 //! A standby: the state of another cluster, revision by revision, which clients may read only.
 //!
 //! The changes of a revision are applied in their order, as puts and deletes of a transaction. The
-//! state before is the other cluster's, so create revisions and versions come out as they are there.
+//! state before is the other cluster's, so create revisions and versions come out as they are
+//! there.
 
 use std::sync::atomic::Ordering;
 

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::messages::{
-    ConfState, HardState, Metadata, RaftSnapshot, Record, SnapshotEnvelope, SnapshotMark,
-    SnapshotMetadata,
+    ConfState, HardState, Metadata, SnapshotMark, WrittenEnvelope, WrittenMetadata, WrittenRecord,
+    WrittenSnapshot,
 };
 use crate::wal::Identity;
 
@@ -19,13 +19,13 @@ const SNAPSHOT: i64 = 5;
 
 /// A place in Raft's log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct LogPlace {
     pub(super) index: u64,
     pub(super) term: u64,
 }
 
 /// The bytes of a log without entries, whose state is the snapshot at that place.
-pub(super) fn segment(identity: Identity, place: Place, voters: &[u64]) -> Vec<u8> {
+pub(super) fn segment(identity: Identity, place: LogPlace, voters: &[u64]) -> Vec<u8> {
     let metadata = Metadata {
         node: identity.member.0,
         cluster: identity.cluster.0,
@@ -64,7 +64,7 @@ struct RecordWriter {
 impl RecordWriter {
     fn record(&mut self, kind: i64, data: Option<Vec<u8>>) {
         self.sum = crc32c::crc32c_append(self.sum, data.as_deref().unwrap_or_default());
-        let record = Record {
+        let record = WrittenRecord {
             kind,
             crc: self.sum,
             data: data.map(Bytes::from),
@@ -82,15 +82,15 @@ impl RecordWriter {
 }
 
 /// The name of the file of the snapshot at that place.
-pub(super) fn snapshot_name(place: Place) -> String {
+pub(super) fn snapshot_name(place: LogPlace) -> String {
     format!("{:016x}-{:016x}.snap", place.term, place.index)
 }
 
 /// The file of a snapshot of the v2 store.
-pub(super) fn snapshot(place: Place, voters: &[u64], store: Vec<u8>) -> Vec<u8> {
-    let snapshot = RaftSnapshot {
+pub(super) fn snapshot(place: LogPlace, voters: &[u64], store: Vec<u8>) -> Vec<u8> {
+    let snapshot = WrittenSnapshot {
         data: store.into(),
-        metadata: Some(SnapshotMetadata {
+        metadata: Some(WrittenMetadata {
             conf_state: Some(conf_state(voters)),
             index: place.index,
             term: place.term,
@@ -98,7 +98,7 @@ pub(super) fn snapshot(place: Place, voters: &[u64], store: Vec<u8>) -> Vec<u8> 
     };
     let data = Bytes::from(snapshot.encode_to_vec());
     let crc = crc32c::crc32c(&data);
-    SnapshotEnvelope { crc, data }.encode_to_vec()
+    WrittenEnvelope { crc, data }.encode_to_vec()
 }
 
 #[cfg(test)]
@@ -113,7 +113,7 @@ mod tests {
             cluster: ClusterId(1),
             member: MemberId(2),
         };
-        let bytes = segment(identity, Place { index: 7, term: 3 }, &[2]);
+        let bytes = segment(identity, LogPlace { index: 7, term: 3 }, &[2]);
         assert_eq!(
             bytes[..16],
             [4, 0, 0, 0, 0, 0, 0, 0x84, 8, 4, 16, 0, 0, 0, 0, 0]

@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 
-/// walpb.Record.
+/// walpb.WrittenRecord.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct Record {
+pub(super) struct WrittenRecord {
     #[prost(int64, required, tag = "1")]
     pub(super) kind: i64,
     #[prost(uint32, required, tag = "2")]
@@ -51,16 +51,16 @@ pub(super) struct SnapshotMark {
 
 /// raftpb.Snapshot.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct RaftSnapshot {
+pub(super) struct WrittenSnapshot {
     #[prost(bytes = "bytes", tag = "1")]
     pub(super) data: Bytes,
     #[prost(message, optional, tag = "2")]
-    pub(super) metadata: Option<SnapshotMetadata>,
+    pub(super) metadata: Option<WrittenMetadata>,
 }
 
-/// raftpb.SnapshotMetadata.
+/// raftpb.WrittenMetadata.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct SnapshotMetadata {
+pub(super) struct WrittenMetadata {
     #[prost(message, optional, tag = "1")]
     pub(super) conf_state: Option<ConfState>,
     #[prost(uint64, required, tag = "2")]
@@ -71,7 +71,7 @@ pub(super) struct SnapshotMetadata {
 
 /// snappb.Snapshot.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct SnapshotEnvelope {
+pub(super) struct WrittenEnvelope {
     #[prost(uint32, required, tag = "1")]
     pub(super) crc: u32,
     #[prost(bytes = "bytes", tag = "2")]

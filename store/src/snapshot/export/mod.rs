@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use keelson_proto::etcdserverpb::Member;
 
-use self::log::Place;
+use self::log::LogPlace;
 use super::buckets;
 use super::file::FileError;
 use super::hash_kv::compacted;
@@ -97,7 +97,7 @@ pub fn export(file: &SnapshotFile, config: &Config) -> Result<Exported, ExportEr
     let founded = Bootstrap::founding(config)?;
     let members = founded.genesis.unwrap_or_default().members;
     let place = place(file)?;
-    let store = v2::V2Store::read(file)?;
+    let store = v2::ExportedTree::read(file)?;
     for dir in [&layout.snap, &layout.wal] {
         disk::create_dir_durably(&RealDisk, dir).map_err(ExportError::io(dir))?;
     }
@@ -120,18 +120,18 @@ pub fn export(file: &SnapshotFile, config: &Config) -> Result<Exported, ExportEr
 }
 
 /// The snapshot's place in the log, which etcd continues.
-fn place(file: &SnapshotFile) -> Result<Place, InputError> {
-    Ok(Place {
+fn place(file: &SnapshotFile) -> Result<LogPlace, InputError> {
+    Ok(LogPlace {
         index: restore::word(file, buckets::CONSISTENT_INDEX)?.clamp(1, u64::MAX / 4),
         term: restore::word(file, buckets::TERM)?.clamp(1, u64::MAX / 4),
     })
 }
 
-/// The buckets that the new cluster has of its own. Without a cluster version etcd finds its own; it
-/// refuses one above.
+/// The buckets that the new cluster has of its own. Without a cluster version etcd finds its own;
+/// it refuses one above.
 fn replaced(
     file: &SnapshotFile,
-    place: Place,
+    place: LogPlace,
     members: &[Member],
 ) -> Result<BTreeMap<&'static str, buckets::Bucket>, InputError> {
     let mut meta = buckets::Bucket::new();

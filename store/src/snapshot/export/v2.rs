@@ -27,17 +27,17 @@ const OF_NO_CLIENT: &str = "/0/members";
 
 /// The v2 tree of a snapshot.
 #[derive(Default)]
-pub(super) struct V2Store {
+pub(super) struct ExportedTree {
     pub(super) index: u64,
     /// Nodes by their parents.
     children: BTreeMap<u32, Vec<(u32, TreeNode)>>,
     events: BTreeMap<u64, TreeEvent>,
 }
 
-impl V2Store {
+impl ExportedTree {
     /// Reads the bucket of the tree; a snapshot of an etcd has none.
-    pub(super) fn read(file: &SnapshotFile) -> Result<V2Store, InputError> {
-        let mut store = V2Store::default();
+    pub(super) fn read(file: &SnapshotFile) -> Result<ExportedTree, InputError> {
+        let mut store = ExportedTree::default();
         file.rows(buckets::TREE, |row| {
             let (key, row) = tree_row(row).unwrap_or_default();
             let taken = store.take(&key, row);

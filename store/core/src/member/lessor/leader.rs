@@ -98,8 +98,8 @@ impl Lessor {
         }
     }
 
-    /// The leases of a standby end by the changes that it follows. When it is opened, each lease has
-    /// its time from then on, as after a change of leader.
+    /// The leases of a standby end by the changes that it follows. When it is opened, each lease
+    /// has its time from then on, as after a change of leader.
     fn note_standby(&mut self, now: Millis, is_standby: bool) {
         if is_standby {
             let later = Millis(now.0 + EXPIRE_AGAIN_MS);
