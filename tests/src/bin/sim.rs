@@ -88,6 +88,8 @@ struct Total {
     expiries: u64,
     expired_leases: u64,
     locks: u64,
+    rights: u64,
+    denied: u64,
     watched: u64,
     cleared: u64,
     behind: u64,
@@ -118,6 +120,8 @@ impl Total {
         self.expiries += tally.expiries;
         self.expired_leases += tally.expired_leases;
         self.locks += tally.locks;
+        self.rights += tally.rights;
+        self.denied += tally.denied;
         self.watched += tally.watched;
         self.cleared += tally.cleared;
         self.behind += tally.behind;
@@ -307,7 +311,7 @@ fn print_total(total: &Total, elapsed: Duration) {
         total.sent, total.compacted
     );
     println!(
-        "leases expired {}, locks given {}",
-        total.expired_leases, total.locks
+        "leases expired {}, locks given {}, rights changed {}, requests and watches denied {}",
+        total.expired_leases, total.locks, total.rights, total.denied
     );
 }

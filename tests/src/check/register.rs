@@ -123,7 +123,7 @@ impl Split {
             }
             Request::Txn(txn) => match Swap::read(txn) {
                 Some(swap) => self.add_swap(operation, &swap),
-                None => self.opaque.extend(keys_of(txn).cloned()),
+                None => self.opaque.extend(keys_of(txn).into_iter().cloned()),
             },
             Request::Compact(_) => {}
         }
@@ -229,13 +229,15 @@ fn compared<'a>(compare: &'a Compare, key: &Bytes) -> Option<Option<&'a Bytes>> 
     }
 }
 
-fn keys_of(txn: &TxnRequest) -> impl Iterator<Item = &Bytes> {
+fn keys_of(txn: &TxnRequest) -> Vec<&Bytes> {
     let operations = txn.success.iter().chain(&txn.failure);
-    operations.filter_map(|op: &RequestOp| match op.request.as_ref()? {
-        request_op::Request::RequestPut(put) => Some(&put.key),
-        request_op::Request::RequestDeleteRange(delete) => Some(&delete.key),
-        _ => None,
-    })
+    let keys = operations.flat_map(|op: &RequestOp| match op.request.as_ref() {
+        Some(request_op::Request::RequestPut(put)) => vec![&put.key],
+        Some(request_op::Request::RequestDeleteRange(delete)) => vec![&delete.key],
+        Some(request_op::Request::RequestTxn(nested)) => keys_of(nested),
+        _ => Vec::new(),
+    });
+    keys.collect()
 }
 
 fn first_kv(op: &ResponseOp) -> Option<&KeyValue> {

@@ -322,12 +322,14 @@ fn op_changes_something(op: &ResponseOp) -> bool {
     }
 }
 
-fn values_put(txn: &TxnRequest) -> impl Iterator<Item = &Bytes> {
+fn values_put(txn: &TxnRequest) -> Vec<&Bytes> {
     let operations = txn.success.iter().chain(&txn.failure);
-    operations.filter_map(|op| match op.request.as_ref() {
-        Some(request_op::Request::RequestPut(put)) => Some(&put.value),
-        _ => None,
-    })
+    let values = operations.flat_map(|op| match op.request.as_ref() {
+        Some(request_op::Request::RequestPut(put)) => vec![&put.value],
+        Some(request_op::Request::RequestTxn(nested)) => values_put(nested),
+        _ => Vec::new(),
+    });
+    values.collect()
 }
 
 /// A response without the parts that only a real server has: ids and terms, and headers inside a

@@ -106,6 +106,8 @@ pub enum Fact<'a> {
         hash: Option<u32>,
         /// The v2 tree's digest there, at the same entries.
         tree: Option<u64>,
+        /// The digest of users, roles and permissions there, in a run with auth.
+        auth: Option<u64>,
     },
     /// It may answer a linearizable read once it has applied `index`.
     ReadReady {

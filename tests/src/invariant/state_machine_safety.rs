@@ -1,5 +1,5 @@
 //! Members that have applied the same entries have the same state: the same revision, the same hash
-//! and the same digest of the v2 tree at the same index. Raft, figure 3, "State Machine Safety";
+//! and the same digests of the v2 tree and of users and roles at the same index. Raft, figure 3, "State Machine Safety";
 //! etcd's own corruption check (`--experimental-initial-corrupt-check`) came from issues such as
 //! etcd#13766.
 
@@ -15,6 +15,8 @@ pub(super) struct StateMachineSafety {
     hashes: HashMap<u64, u32>,
     /// Applied index -> digest of the v2 tree. Never iterated.
     trees: HashMap<u64, u64>,
+    /// Applied index -> digest of users, roles and permissions. Never iterated.
+    rights: HashMap<u64, u64>,
 }
 
 impl Invariant for StateMachineSafety {
@@ -29,6 +31,7 @@ impl Invariant for StateMachineSafety {
             revision,
             hash,
             tree,
+            auth,
         } = fact
         else {
             return Ok(());
@@ -38,6 +41,14 @@ impl Invariant for StateMachineSafety {
             return Err(format!(
                 "{member} is at revision {revision} after entry {index}, others at {first}"
             ));
+        }
+        if let Some(auth) = auth {
+            let first = *self.rights.entry(index.0).or_insert(*auth);
+            if first != *auth {
+                return Err(format!(
+                    "{member} has other rights after entry {index}: {auth:x}, others {first:x}"
+                ));
+            }
         }
         if let Some(tree) = tree {
             let first = *self.trees.entry(index.0).or_insert(*tree);

@@ -7,6 +7,8 @@ use keelson_core::member::{
 use keelson_core::node::{Input, Role};
 use keelson_core::state::{Applied, Flush};
 use keelson_core::{Committed, Index, MemberId, Millis, proposal};
+use keelson_proto::internal::Command;
+use prost::Message;
 
 use super::event::{Event, Waiter};
 use super::mutant::Mutant;
@@ -51,8 +53,12 @@ impl World {
         if let Some(conf) = &committed.conf {
             self.membership_changed(conf);
         } else if let Some((_, command)) = proposal::decode(&committed.entry.data) {
-            let entry = &committed.entry;
-            self.watches.commit(entry.index, entry.term, &command)?;
+            let (index, term) = (committed.entry.index, committed.entry.term);
+            let command = Command::decode(command).map_err(|error| error.to_string())?;
+            if let Some(op) = command.op.and_then(|op| self.auth_commits(index, op)) {
+                self.watches.commit(index, term, op);
+                self.auth_counts(index);
+            }
         }
         Ok(())
     }
@@ -208,12 +214,14 @@ impl World {
             }
             _ => (None, None),
         };
+        let auth = self.compare_auth(id)?;
         self.fact(&Fact::Applied {
             member: id,
             index,
             revision: applied.revision,
             hash,
             tree,
+            auth,
         })?;
         self.publish_changes(id, &applied.events);
         self.compare_leases(id)?;
@@ -235,6 +243,9 @@ impl World {
             }
             Some(Waiter::Unlock(number, operation)) => {
                 self.unlock_ends(number, operation, Some(applied.response))?;
+            }
+            Some(Waiter::Admin(number)) => {
+                self.admin_answered(number, Some((index.0, applied.response)))?;
             }
             None => {}
         }

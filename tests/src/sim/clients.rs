@@ -7,6 +7,7 @@
 use bytes::Bytes;
 use keelson_core::member::{ApplierEvent, LessorEvent};
 use keelson_core::node::{Append, Input, ReadReady};
+use keelson_core::state::auth::Access;
 use keelson_core::state::{self, Response as StateResponse};
 use keelson_core::{Index, MemberId, ProposalId, proposal};
 use keelson_proto::etcdserverpb::compare::{CompareTarget, TargetUnion};
@@ -79,6 +80,7 @@ impl World {
             println!("{now:>8} operation {operation} on {member}: {text}");
         }
         self.clients.open.insert(operation, client);
+        self.auth_call(member, client, operation);
         let patience = self.swarm.patience_ms;
         self.clock.after(patience, Event::GiveUp(operation));
         match request {
@@ -122,6 +124,7 @@ impl World {
         if self.trace {
             println!("{now:>8} operation {operation} ends: {outcome:?}");
         }
+        self.auth_answered(client, operation, &outcome);
         self.history.finish(operation, outcome, now);
         let pause = self.dice.between(0, self.swarm.think_ms);
         self.clock.after(pause, Event::Client(client));
@@ -139,15 +142,19 @@ impl World {
 
     // === sending ===
 
+    /// Proposes a request, if its client may make it. A refusal counts only after a read: the right
+    /// may have been granted at another member.
     fn propose(&mut self, member: MemberId, operation: usize, request: &Request) {
-        let op = match request.clone() {
-            Request::Put(put) => command::Op::Put(put),
-            Request::DeleteRange(delete) => command::Op::DeleteRange(delete),
-            Request::Txn(txn) => command::Op::Txn(txn),
-            Request::Compact(compact) => command::Op::Compaction(compact),
-            Request::Range(_) => unreachable!("reads are not proposed"),
-        };
-        let command = Command { op: Some(op) }.encode_to_vec();
+        let op = command_of(request.clone());
+        match self.authorize_command(member, operation, &op) {
+            Ok(()) => self.propose_command(member, operation, op),
+            Err(_) => self.ask_to_read(member, ReadOrigin::Client(operation)),
+        }
+    }
+
+    fn propose_command(&mut self, member: MemberId, operation: usize, op: command::Op) {
+        let op = Some(self.sign(member, operation, op));
+        let command = Command { op }.encode_to_vec();
         let Some(id) = self.name_proposal(member) else {
             return;
         };
@@ -238,7 +245,7 @@ impl World {
         readers.extend(late.into_iter().flat_map(|(_, readers)| readers));
         for read in readers {
             match read.asker {
-                ReadOrigin::Client(operation) => self.serve(id, operation),
+                ReadOrigin::Client(operation) => self.client_may_read(id, operation),
                 ReadOrigin::Tree(operation) => self.serve_tree(id, operation)?,
                 ReadOrigin::Expirer(term, number) => self.expirer_may_begin(id, term, number),
                 ReadOrigin::LockCall(number, step) => self.call_may_read(number, step)?,
@@ -263,6 +270,19 @@ impl World {
         has_readers
     }
 
+    /// The index of a client's read has been applied: it is served, or its command checked again.
+    fn client_may_read(&mut self, id: MemberId, operation: usize) {
+        let request = self.history.operations[operation].request.clone();
+        if let Request::Range(_) = request {
+            return self.serve(id, operation);
+        }
+        let op = command_of(request);
+        match self.authorize_command(id, operation, &op) {
+            Ok(()) => self.propose_command(id, operation, op),
+            Err(error) => self.finish(operation, Outcome::Refused(error.to_string())),
+        }
+    }
+
     /// Answers a read from the member's present state.
     fn serve(&mut self, id: MemberId, operation: usize) {
         let Request::Range(range) = &self.history.operations[operation].request else {
@@ -270,10 +290,15 @@ impl World {
         };
         let range = range.clone();
         let machine = self.life(id).and_then(|life| life.machine());
-        let outcome = match machine.map(|machine| machine.view().range(&range)) {
-            Some(Ok(response)) => Outcome::Ok(Response::Range(response)),
-            Some(Err(error)) => Outcome::Refused(error.to_string()),
-            None => Outcome::Refused("this member has no state yet".to_owned()),
+        let Some(view) = machine.map(|machine| machine.view()) else {
+            let why = "this member has no state yet".to_owned();
+            return self.finish(operation, Outcome::Refused(why));
+        };
+        let permitted = self.authorize(&view, operation, Access::Range(&range));
+        self.check_served(id, operation, &range, permitted.is_ok());
+        let outcome = match permitted.and_then(|()| view.range(&range)) {
+            Ok(response) => Outcome::Ok(Response::Range(response)),
+            Err(error) => Outcome::Refused(error.to_string()),
         };
         self.finish(operation, outcome);
     }
@@ -421,10 +446,28 @@ impl World {
         let op = |request| RequestOp {
             request: Some(request),
         };
-        Request::Txn(TxnRequest {
+        let swap = TxnRequest {
             compare: vec![compare],
             success: vec![op(request_op::Request::RequestPut(put))],
             failure: vec![op(request_op::Request::RequestRange(read))],
+        };
+        // Rights are checked in every depth. Keys in such transactions have no search.
+        Request::Txn(match self.swarm.users != 0 && self.dice.chance(0.3) {
+            true => TxnRequest {
+                success: vec![op(request_op::Request::RequestTxn(swap))],
+                ..TxnRequest::default()
+            },
+            false => swap,
         })
+    }
+}
+
+fn command_of(request: Request) -> command::Op {
+    match request {
+        Request::Put(put) => command::Op::Put(put),
+        Request::DeleteRange(delete) => command::Op::DeleteRange(delete),
+        Request::Txn(txn) => command::Op::Txn(txn),
+        Request::Compact(compact) => command::Op::Compaction(compact),
+        Request::Range(_) => unreachable!("reads are not proposed"),
     }
 }

@@ -108,6 +108,13 @@ impl World {
             Event::LockCall(id, boot, number, event) if self.lives(id, boot) => {
                 self.call_event((id, boot), number, event)
             }
+            Event::Admin(number) => {
+                match number {
+                    Some(number) => self.admin_goes_on(number),
+                    None => self.admin_acts(),
+                }
+                Ok(())
+            }
             Event::Fault => {
                 self.fault();
                 Ok(())

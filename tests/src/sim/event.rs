@@ -76,6 +76,8 @@ pub(super) enum Event {
     Contender(usize, Option<u64>),
     /// Something happens to the call for a lock with that number, at a member.
     LockCall(MemberId, u64, u64, CallEvent),
+    /// The administrator of auth takes its turn, or gives up the change with that number.
+    Admin(Option<u64>),
     /// A fault is injected.
     Fault,
     /// A machine is switched on.
@@ -107,4 +109,6 @@ pub(super) enum Waiter {
     LockCall(u64, u64),
     /// A contender for locks, for its unlock with this number.
     Unlock(usize, u64),
+    /// The administrator of auth, for its change with this number.
+    Admin(u64),
 }

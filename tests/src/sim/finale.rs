@@ -7,6 +7,7 @@ use keelson_core::MemberId;
 use keelson_core::node::Role;
 use keelson_proto::etcdserverpb::RangeRequest;
 
+use super::auth;
 use super::world::World;
 use crate::check::{register, replay};
 use crate::history::{Outcome, Request, Response};
@@ -211,7 +212,7 @@ impl World {
         let mut unanswered = asked.filter(|operation| match &operation.outcome {
             Outcome::Ok(_) => false,
             // Revisions may be compacted already, or in the future of a member that lags behind.
-            Outcome::Refused(why) => !why.contains("revision"),
+            Outcome::Refused(why) => !why.contains("revision") && !auth::is_denial(why),
             Outcome::Unknown => true,
         });
         match unanswered.next() {

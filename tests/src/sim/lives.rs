@@ -101,6 +101,7 @@ impl World {
         }
         self.report_status(id)?;
         self.check_tree(id, self.clock_ns(id))?;
+        self.compare_auth(id)?;
         let now = self.clock.now_ms();
         self.note(id.0 << 8 ^ boot ^ now << 20);
         self.plan_turn(id, now);

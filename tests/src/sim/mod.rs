@@ -9,9 +9,10 @@
 //! (the events), `nodes` (one member), then its threads (`messages`, `log_thread`, `applier`,
 //! `snapshots`, `transfers`, `lives`, `joining`), `faults`, `troubles`, `damage` and `decay`,
 //! `operator`, `load`, `silence`, `clients`, `tree` (the v2 API), `watch` (v3 watches), `lease`,
-//! `lock`, `finale` (the second phase).
+//! `lock`, `auth` (users and rights), `finale` (the second phase).
 
 mod applier;
+mod auth;
 mod clients;
 mod clock;
 mod damage;

@@ -116,11 +116,19 @@ pub enum Mutant {
     LockGivenTwice,
     /// Gives up the place of a cancelled call although another call of its session has found it.
     LockGivenUpForAll,
+    /// Checks no rights for transactions within others.
+    NestedUnchecked,
+    /// Checks rights before a proposal alone, and not when it is applied.
+    RightsOfProposal,
+    /// Goes on sending a watch its events when its user has lost the right.
+    WatchOutlivesRights,
+    /// Leaves users and roles out of a snapshot.
+    SnapshotWithoutAuth,
 }
 
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Mutant; 54] = [
+    pub const ALL: [Mutant; 58] = [
         Mutant::AckBeforeCommit,
         Mutant::VoteNotSynced,
         Mutant::NothingSynced,
@@ -175,6 +183,10 @@ impl Mutant {
         Mutant::RenewalUnconfirmed,
         Mutant::LockGivenTwice,
         Mutant::LockGivenUpForAll,
+        Mutant::NestedUnchecked,
+        Mutant::RightsOfProposal,
+        Mutant::WatchOutlivesRights,
+        Mutant::SnapshotWithoutAuth,
     ];
 
     /// Whether only clients with v3 watches can detect the mutant.
@@ -185,6 +197,7 @@ impl Mutant {
                 | Mutant::EventLostAtCompaction
                 | Mutant::ProgressTooEarly
                 | Mutant::SnapshotUnseenByWatches
+                | Mutant::WatchOutlivesRights
         )
     }
 

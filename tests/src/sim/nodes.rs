@@ -21,6 +21,7 @@ use keelson_store::internals::engine::generation::Generations;
 use keelson_store::internals::recovery::Opened;
 use keelson_store::internals::wal::WalError;
 
+use super::auth;
 use super::damage::Damage;
 use super::event::Waiter;
 use super::lease::LessorShell;
@@ -359,6 +360,7 @@ pub(super) fn build(chunks: &[SnapshotChunk], mutant: Option<Mutant>) -> Option<
     }
     match mutant {
         Some(Mutant::SnapshotWithoutTree) => tree::forget_rows(&engine),
+        Some(Mutant::SnapshotWithoutAuth) => auth::forget_rows(&engine),
         Some(Mutant::SnapshotWithoutTombstones) => storage::forget_tombstones(&engine),
         _ => {}
     }

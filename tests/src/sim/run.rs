@@ -60,6 +60,7 @@ pub fn run(options: &Options) -> Result<Report, Box<Failure>> {
     swarm.draw_tree(&mut Dice::new(!options.seed));
     swarm.draw_leases(&mut Dice::new(options.seed.rotate_left(40)));
     swarm.draw_locks(&mut Dice::new(options.seed.rotate_left(56)));
+    swarm.draw_auth(&mut Dice::new(options.seed.rotate_left(12)));
     match options.load {
         true => swarm.load(),
         false => swarm.draw_load(&mut Dice::new(options.seed.rotate_left(32))),
@@ -89,6 +90,7 @@ fn run_swarm(options: &Options, swarm: Swarm, dice: Dice) -> Result<Report, Box<
     world.tally.expiries = world.tree.log.expiries;
     world.tally.expired_leases = world.leases.expired();
     world.tally.locks = world.locks.taken();
+    world.tally.rights = world.auth.changes();
     let operations = world.history.operations.len() + world.tree.history.operations.len();
     match outcome {
         Ok(()) => Ok(Report {

@@ -166,6 +166,7 @@ impl World {
         let machine = life.machine().expect("just opened");
         let view = machine.view();
         let fact = Fact::Applied {
+            auth: None,
             member: id,
             index: Index(machine.applied().index),
             revision: view.revision(),
@@ -179,6 +180,7 @@ impl World {
             ));
         }
         self.fact(&fact)?;
+        self.compare_auth(id)?;
         self.applier_due(id)?;
         self.check_tree(id, self.clock_ns(id))
     }

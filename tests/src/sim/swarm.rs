@@ -109,6 +109,8 @@ pub struct Swarm {
     pub ttl_grace_ms: u64,
     /// Leases and their holders.
     pub leases: Leases,
+    /// The number of users that the clients are; 0: there is no auth.
+    pub users: u64,
     /// Faults of disks and snapshots.
     pub troubles: Troubles,
 }
@@ -192,6 +194,7 @@ impl Swarm {
             skew_ms: 0,
             ttl_grace_ms: 0,
             leases: Leases::default(),
+            users: 0,
             troubles: Troubles::default(),
         }
     }
@@ -218,6 +221,7 @@ impl Swarm {
             skew_ms: self.skew_ms,
             ttl_grace_ms: self.ttl_grace_ms,
             leases: self.leases,
+            users: self.users,
             troubles: self.troubles.calm(),
             ..calm
         };
@@ -270,7 +274,7 @@ impl Swarm {
             false => (self.tree_clients, self.watchers) = (0, 0),
         }
         self.streams.aim_at(mutant);
-        self.leases = Leases::default();
+        (self.leases, self.users) = (Leases::default(), 0);
         match mutant {
             Mutant::FlushTorn | Mutant::FlushWithoutMark => {
                 (self.crashes, self.fault_every_ms) = (true, (100, 1_000));
@@ -310,6 +314,10 @@ impl Swarm {
             }
             Mutant::LeaseExpiredByOldLeader | Mutant::RenewalUnconfirmed => self.aim_at_leases(),
             Mutant::LockGivenTwice | Mutant::LockGivenUpForAll => self.aim_at_locks(),
+            Mutant::NestedUnchecked
+            | Mutant::RightsOfProposal
+            | Mutant::WatchOutlivesRights
+            | Mutant::SnapshotWithoutAuth => self.aim_at_auth(mutant),
             Mutant::ChangesUnchecked => {
                 (self.membership, self.ghosts) = (true, true);
                 self.strict_reconfig_check = false;

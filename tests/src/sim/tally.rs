@@ -33,6 +33,10 @@ pub struct Tally {
     pub expired_leases: u64,
     /// Locks given to sessions.
     pub locks: u64,
+    /// Changes of users, roles and permissions.
+    pub rights: u64,
+    /// Requests that were refused for a lack of rights.
+    pub denied: u64,
     /// Events that watchers of the v2 tree received.
     pub watched: u64,
     /// Watches whose history was already cleared.

@@ -10,6 +10,7 @@ use keelson_core::node::Input;
 use keelson_core::{MemberId, Millis, ProposalId};
 use keelson_proto::internal::member_change;
 
+use super::auth::AuthWorld;
 use super::clients::Clients;
 use super::clock::Clock;
 use super::dice::Dice;
@@ -41,6 +42,7 @@ pub(super) struct World {
     pub(super) tree: TreeWorld,
     pub(super) leases: LeaseWorld,
     pub(super) locks: LockWorld,
+    pub(super) auth: AuthWorld,
     /// Requests whose answer is waited for.
     pub(super) waiting: BTreeMap<ProposalId, Waiter>,
     pub(super) watches: WatchWorld,
@@ -74,6 +76,7 @@ impl World {
             tree: TreeWorld::new(&swarm),
             leases: LeaseWorld::new(&swarm),
             locks: LockWorld::new(&swarm),
+            auth: AuthWorld::new(),
             waiting: BTreeMap::new(),
             watches: WatchWorld::new(&swarm),
             tally: Tally::default(),
@@ -112,6 +115,9 @@ impl World {
             let number = usize::try_from(number).expect("a few");
             world.clock.after(1_000, Event::StreamClient(number));
         }
+        if world.swarm.users != 0 {
+            world.clock.after(1_500, Event::Admin(None));
+        }
         let (least, _) = world.swarm.fault_every_ms;
         world.clock.after(1_000 + least, Event::Fault);
         world
@@ -124,8 +130,12 @@ impl World {
         {
             self.tally.events += 1;
             let now = self.clock.now_ms();
-            self.handle(event)
-                .map_err(|problem| format!("at {now} ms: {problem}"))?;
+            let handled = self.handle(event);
+            let checked = handled.and_then(|()| match self.auth.violation.take() {
+                Some(problem) => Err(problem),
+                None => Ok(()),
+            });
+            checked.map_err(|problem| format!("at {now} ms: {problem}"))?;
         }
         Ok(())
     }
@@ -299,6 +309,7 @@ impl World {
             Some(Waiter::Unlock(number, operation)) => {
                 return self.unlock_ends(number, operation, None);
             }
+            Some(Waiter::Admin(number)) => return self.admin_answered(number, None),
             None => {}
         }
         Ok(())

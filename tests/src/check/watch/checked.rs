@@ -71,6 +71,11 @@ impl CheckedWatch {
         self.next.unwrap_or(0)
     }
 
+    /// The request that has created it last.
+    pub fn request(&self) -> &WatchCreateRequest {
+        &self.request
+    }
+
     /// The client cancels it.
     pub fn cancel(&mut self) {
         self.cancelling = true;

@@ -4,15 +4,16 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use keelson_core::MemberId;
 use keelson_core::state::auth::Caller;
 use keelson_core::watch::WatchStream;
-use keelson_proto::etcdserverpb::{ResponseHeader, WatchResponse};
+use keelson_core::{Index, MemberId};
+use keelson_proto::etcdserverpb::{ResponseHeader, WatchCreateRequest, WatchResponse};
 
 use super::Woken;
 use crate::check::watch::{CheckedWatch, EventLog};
 use crate::sim::event::Event;
 use crate::sim::mutant::Mutant;
+use crate::sim::nodes::Life;
 use crate::sim::world::World;
 
 /// The size from which a message with events is split, for watches that allow it, in bytes.
@@ -29,6 +30,9 @@ pub(super) enum Creating {
 struct Connection {
     member: MemberId,
     boot: u64,
+    caller: Caller,
+    /// What the member had applied when the stream was opened.
+    from: Index,
     stream: WatchStream,
     /// The stream may have a message. Until it is set, a client that has read all does not look.
     woken: Woken,
@@ -83,7 +87,7 @@ impl World {
             false => self.dice.between(20, 400),
         };
         self.clock.after(wait, Event::StreamClient(number));
-        if !self.connect_stream(number) {
+        if !self.connect_stream(number)? {
             return Ok(());
         }
         if !self.clients.quiet && self.dice.chance(0.3) {
@@ -95,7 +99,7 @@ impl World {
 
     /// Connects to a member if there is none, or if it has died. Returns whether there is a member
     /// that runs.
-    fn connect_stream(&mut self, number: usize) -> bool {
+    fn connect_stream(&mut self, number: usize) -> Result<bool, String> {
         let at = self.watches.streams[number].connection.as_ref();
         let at = at.map(|connection| (connection.member, connection.boot));
         let lives = at.filter(|(id, boot)| self.lives(*id, *boot));
@@ -105,43 +109,74 @@ impl World {
             None => {
                 self.watches.streams[number].disconnect();
                 let Some(id) = self.dice.pick(&self.running()) else {
-                    return false;
+                    return Ok(false);
                 };
-                if !self.open_stream(number, id) {
-                    return false;
+                if !self.open_stream(number, id)? {
+                    return Ok(false);
                 }
                 id
             }
         };
         let now = self.clock.now_ms();
-        self.members
-            .get(&at)
-            .is_some_and(|member| member.paused_until <= now)
+        let member = self.members.get(&at);
+        Ok(member.is_some_and(|member| member.paused_until <= now))
     }
 
     /// Opens a stream, and creates the watches of the last one there.
-    fn open_stream(&mut self, number: usize, member: MemberId) -> bool {
-        let Some(life) = self.life(member).filter(|life| life.machine().is_some()) else {
-            return false;
+    fn open_stream(&mut self, number: usize, member: MemberId) -> Result<bool, String> {
+        let has_state = |life: &mut Life| life.machine().is_some();
+        if !self.life(member).is_some_and(has_state) {
+            return Ok(false);
+        }
+        let caller = self.stream_caller(member, number);
+        let checked = Arc::new(self.checked_caller(&caller));
+        let Some(life) = self.life(member) else {
+            return Ok(false);
         };
         let boot = life.log.boot();
         let woken = Arc::new(AtomicBool::new(true));
         let flag = Arc::clone(&woken);
         let wake = move || flag.store(true, Ordering::Relaxed);
-        let mut stream = life.watches.hub.stream(Arc::new(Caller::Member), wake);
+        let mut stream = life.watches.hub.stream(checked, wake);
         stream.set_fragment_bytes(FRAGMENT_BYTES);
+        let from = life.applied();
         let client = &mut self.watches.streams[number];
-        for mut watch in std::mem::take(&mut client.lost) {
-            stream.create(watch.resume());
-            client.creating.push_back(Creating::Watch(watch));
-        }
         client.connection = Some(Connection {
             member,
             boot,
+            caller,
+            from,
             stream,
             woken,
         });
-        true
+        for mut watch in std::mem::take(&mut client.lost) {
+            let request = watch.resume();
+            self.create_on_stream(number, Creating::Watch(watch), request)?;
+        }
+        Ok(true)
+    }
+
+    /// Requests a watch on a stream. Its answer must be that of its user's rights.
+    pub(super) fn create_on_stream(
+        &mut self,
+        number: usize,
+        creating: Creating,
+        request: WatchCreateRequest,
+    ) -> Result<(), String> {
+        let connection = self.watches.streams[number].connection.as_ref();
+        let is_denied = match connection {
+            Some(at) if self.lives(at.member, at.boot) => {
+                self.watch_is_denied(at.member, &at.caller, &request)?
+            }
+            _ => false,
+        };
+        if is_denied && self.mutant == Some(Mutant::WatchOutlivesRights) {
+            return Ok(());
+        }
+        let creating = if is_denied { Creating::Bad } else { creating };
+        self.watches.streams[number].creating.push_back(creating);
+        self.with_stream(number, |stream| stream.create(request));
+        Ok(())
     }
 
     /// Sends a request, if there is a connection.
@@ -223,6 +258,9 @@ impl World {
         let at = response.header.as_ref().map_or(0, |header| header.revision);
         self.note((at as u64) << 8 ^ response.watch_id as u64 ^ (number as u64) << 56);
         self.tally.sent += response.events.len() as u64;
+        if self.ends_for_rights(number, response)? {
+            return Ok(());
+        }
         let watches = &mut self.watches;
         let (log, client) = (&watches.log, &mut watches.streams[number]);
         if response.created {
@@ -246,6 +284,27 @@ impl World {
             client.watches.remove(&response.watch_id);
         }
         Ok(())
+    }
+
+    /// Checks a message by the rights of its watch's user. Returns whether it ends the watch for a
+    /// lack of them.
+    fn ends_for_rights(&mut self, number: usize, response: &WatchResponse) -> Result<bool, String> {
+        let client = &self.watches.streams[number];
+        let watch = client.watches.get(&response.watch_id);
+        let (Some(at), Some(watch)) = (&client.connection, watch) else {
+            return Ok(false);
+        };
+        if response.created || !self.lives(at.member, at.boot) {
+            return Ok(false);
+        }
+        let (caller, request) = (&at.caller, watch.request());
+        let ends = self.check_watched((at.member, at.from), caller, request, response)?;
+        if ends {
+            self.tally.denied += 1;
+            let client = &mut self.watches.streams[number];
+            client.watches.remove(&response.watch_id);
+        }
+        Ok(ends)
     }
 }
 

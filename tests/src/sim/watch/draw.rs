@@ -16,10 +16,10 @@ impl World {
     pub(super) fn send_watch_request(&mut self, number: usize) -> Result<(), String> {
         let count = self.watches.streams[number].len();
         match self.dice.between(0, 9) {
-            _ if count == 0 => self.create_watch(number),
-            0..=2 if count < WATCHES_MAX => self.create_watch(number),
+            _ if count == 0 => return self.create_watch(number),
+            0..=2 if count < WATCHES_MAX => return self.create_watch(number),
             3 => self.cancel_watch(number),
-            4 => self.create_badly(number),
+            4 => return self.create_badly(number),
             // The timer of the member's periodic progress.
             5 => self.with_stream(number, |stream| stream.notify_progress()),
             6..=8 => return self.request_progress(number),
@@ -28,16 +28,14 @@ impl World {
         Ok(())
     }
 
-    fn create_watch(&mut self, number: usize) {
+    fn create_watch(&mut self, number: usize) -> Result<(), String> {
         let request = self.draw_watch(number);
-        self.create_so(number, request);
+        self.create_so(number, request)
     }
 
-    fn create_so(&mut self, number: usize, request: WatchCreateRequest) {
+    fn create_so(&mut self, number: usize, request: WatchCreateRequest) -> Result<(), String> {
         let watch = CheckedWatch::new(request.clone());
-        let client = &mut self.watches.streams[number];
-        client.creating.push_back(Creating::Watch(watch));
-        self.with_stream(number, |stream| stream.create(request));
+        self.create_on_stream(number, Creating::Watch(watch), request)
     }
 
     fn draw_watch(&mut self, number: usize) -> WatchCreateRequest {
@@ -87,20 +85,18 @@ impl World {
     }
 
     /// Creates a watch that must be refused.
-    fn create_badly(&mut self, number: usize) {
+    fn create_badly(&mut self, number: usize) -> Result<(), String> {
         let mut request = self.draw_watch(number);
         match self.dice.between(0, 2) {
             // The id of a watch that certainly exists: one from a compacted revision ends at once.
             0 if request.watch_id != 0 => {
                 request.start_revision = 0;
-                self.create_so(number, request.clone());
+                self.create_so(number, request.clone())?;
             }
             1 => request.range_end = Bytes::from_static(b"a"),
             _ => request.start_revision = -1,
         }
-        let client = &mut self.watches.streams[number];
-        client.creating.push_back(Creating::Bad);
-        self.with_stream(number, |stream| stream.create(request));
+        self.create_on_stream(number, Creating::Bad, request)
     }
 
     fn cancel_watch(&mut self, number: usize) {

@@ -16,12 +16,9 @@ mod plan;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use bytes::Bytes;
 use keelson_core::{Index, Term};
 use keelson_model::kv::Kv;
-use keelson_proto::internal::Command;
 use keelson_proto::internal::command::Op;
-use prost::Message;
 
 use super::lease;
 use super::swarm::Swarm;
@@ -54,34 +51,26 @@ impl WatchWorld {
     }
 
     /// The next command is committed, in the entry of that index and term.
-    pub(super) fn commit(
-        &mut self,
-        index: Index,
-        term: Term,
-        command: &Bytes,
-    ) -> Result<(), String> {
-        let command = Command::decode(command.clone()).map_err(|e| e.to_string())?;
+    pub(super) fn commit(&mut self, index: Index, term: Term, op: Op) {
         // A refusal is part of the client's answer, which is compared elsewhere.
-        match command.op {
-            Some(Op::DeleteRange(delete)) => self.write(|model| {
+        match op {
+            Op::DeleteRange(delete) => self.write(|model| {
                 let _ = model.apply(&Request::DeleteRange(delete));
             }),
-            Some(Op::Txn(txn)) => self.write(|model| {
+            Op::Txn(txn) => self.write(|model| {
                 let _ = model.apply(&Request::Txn(txn));
             }),
-            Some(Op::Compaction(compact)) => self.log.compact(compact.revision),
+            Op::Compaction(compact) => self.log.compact(compact.revision),
             // Each lease has a revision of its own.
-            Some(Op::LeaseExpire(expire)) if expire.term == term.0 => {
+            Op::LeaseExpire(expire) if expire.term == term.0 => {
                 for name in expire.leases {
                     self.write(|model| model.expire(name.id, name.granted));
                 }
             }
-            Some(op) => self.write(|model| {
+            op => self.write(|model| {
                 lease::replay(model, index, term, op);
             }),
-            None => {}
         }
-        Ok(())
     }
 
     /// Changes the model, and records what that wrote.

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
+use keelson_model::auth::{Asked as Of, Rights};
 use keelson_proto::authpb::permission::Type;
 use keelson_proto::etcdserverpb::alarm_request::AlarmAction;
 use keelson_proto::etcdserverpb::request_op::Request;
@@ -140,77 +142,38 @@ fn asked() -> impl Strategy<Value = Asked> {
     ]
 }
 
-/// What the user's roles permit, and the keys of the lease.
+/// What the user's roles permit, by role and range, and the keys of the lease.
 struct Model {
-    /// By role and range.
     permissions: BTreeMap<(String, Fields), Type>,
-    attached: Vec<String>,
+    attached: Vec<Bytes>,
+    keys: Vec<Bytes>,
 }
 
 impl Model {
-    fn key(&self, kind: Type, key: &[u8]) -> bool {
-        self.permissions.iter().any(|((_, (begin, end)), of)| {
-            let range = KeyRange::new(begin.as_bytes(), end.as_bytes());
-            (*of == kind || *of == Type::Readwrite) && range.contains(key)
-        })
-    }
-
-    /// Whether each key of the range is permitted; an empty range counts as its first key.
-    fn range(&self, kind: Type, key: &[u8], end: &[u8]) -> bool {
-        let range = KeyRange::new(key, end);
-        let inside: Vec<_> = keys()
-            .filter(|key| range.contains(key.as_bytes()))
-            .collect();
-        match inside.is_empty() {
-            true => self.key(kind, key),
-            false => inside.iter().all(|key| self.key(kind, key.as_bytes())),
-        }
-    }
-
-    fn lease(&self, kind: Type) -> bool {
-        let mut keys = self.attached.iter();
-        keys.all(|key| self.key(kind, key.as_bytes()))
-    }
-
-    fn put(&self, put: &PutRequest) -> bool {
-        self.key(Type::Write, &put.key)
-            && (!put.prev_kv || self.key(Type::Read, &put.key))
-            && (put.lease == 0 || self.lease(Type::Write))
-    }
-
-    fn txn(&self, txn: &TxnRequest) -> bool {
-        let compared = txn.compare.iter();
-        let ops = txn.success.iter().chain(&txn.failure);
-        compared.fold(true, |may, it| {
-            may & self.range(Type::Read, &it.key, &it.range_end)
-        }) && ops.fold(true, |may, op| {
-            may & match op.request.as_ref().expect("an operation") {
-                Request::RequestRange(it) => self.range(Type::Read, &it.key, &it.range_end),
-                Request::RequestPut(it) => self.put(it),
-                Request::RequestDeleteRange(it) => self.delete(it),
-                Request::RequestTxn(it) => self.txn(it),
-            }
-        })
-    }
-
-    fn delete(&self, delete: &DeleteRangeRequest) -> bool {
-        let (key, end) = (&delete.key, &delete.range_end);
-        self.range(Type::Write, key, end) && (!delete.prev_kv || self.range(Type::Read, key, end))
-    }
-
     fn permits(&self, asked: &Asked) -> bool {
+        let permissions = self.permissions.iter().map(|((_, (key, end)), kind)| {
+            let range = (bytes(key), bytes(end));
+            (*kind, range)
+        });
+        let rights = Rights {
+            keys: &self.keys,
+            permissions: permissions.collect(),
+            attached: &self.attached,
+            may_compact: false,
+        };
         match asked {
-            Asked::Command(Op::Put(put)) => self.put(put),
-            Asked::Command(Op::DeleteRange(delete)) => self.delete(delete),
-            Asked::Command(Op::Txn(txn)) | Asked::ReadTxn(txn) => self.txn(txn),
+            Asked::Command(Op::Put(put)) => rights.permits(&Of::Put(put)),
+            Asked::Command(Op::DeleteRange(delete)) => rights.permits(&Of::Delete(delete)),
+            Asked::Command(Op::Txn(txn)) | Asked::ReadTxn(txn) => rights.permits(&Of::Txn(txn)),
+            Asked::Command(Op::Compaction(_)) => rights.permits(&Of::Compact),
             Asked::Command(Op::LeaseGrant(_)) => true,
-            Asked::Command(Op::LeaseRevoke(_)) => self.lease(Type::Write),
+            Asked::Command(Op::LeaseRevoke(_)) => rights.lease(Type::Write),
             Asked::Command(Op::Alarm(alarm)) => alarm.action() == AlarmAction::Get,
             Asked::Command(_) | Asked::Duty(_) => false,
-            Asked::Range(it) => self.range(Type::Read, &it.key, &it.range_end),
-            Asked::Watch(it) => self.range(Type::Read, &it.key, &it.range_end),
-            Asked::LeaseTimes(with_keys) => !with_keys || self.lease(Type::Read),
-            Asked::Leases => self.lease(Type::Read),
+            Asked::Range(it) => rights.permits(&Of::Range(it)),
+            Asked::Watch(it) => rights.permits(&Of::Watch(&it.key, &it.range_end)),
+            Asked::LeaseTimes(with_keys) => !with_keys || rights.lease(Type::Read),
+            Asked::Leases => rights.lease(Type::Read),
         }
     }
 }
@@ -247,7 +210,11 @@ proptest! {
         let mut machine = Machine::with_auth();
         machine.auth(role_add("s")).unwrap();
         machine.auth(grant_role("u", "s")).unwrap();
-        let mut model = Model { permissions: BTreeMap::new(), attached };
+        let mut model = Model {
+            permissions: BTreeMap::new(),
+            attached: attached.iter().map(|key| bytes(key)).collect(),
+            keys: keys().map(|key| bytes(&key)).collect(),
+        };
         for (kind, (key, end), of_r) in permissions {
             let kind = Type::try_from(kind).expect("a kind");
             let role = if of_r { "r" } else { "s" };
@@ -257,7 +224,7 @@ proptest! {
             }
         }
         machine.apply(Caller::Member.signed(grant(LEASE, 60))).unwrap();
-        for key in &model.attached {
+        for key in &attached {
             let put = PutRequest { lease: LEASE, ..put(key, "x") };
             machine.apply(Caller::Member.signed(Op::Put(put))).unwrap();
         }
