@@ -1,7 +1,7 @@
-//! Members that have applied the same entries have the same state: the same revision, the same hash
-//! and the same digests of the v2 tree and of users and roles at the same index. Raft, figure 3, "State Machine Safety";
-//! etcd's own corruption check (`--experimental-initial-corrupt-check`) came from issues such as
-//! etcd#13766.
+//! Members that have applied the same entries have the same state: the same revision, the same
+//! hash and the same digests of the v2 tree and of users and roles at the same index. Raft, figure
+//! 3, "State Machine Safety"; etcd's own corruption check (`--experimental-initial-corrupt-check`)
+//! came from issues such as etcd#13766.
 
 use std::collections::HashMap;
 

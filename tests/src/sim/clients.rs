@@ -20,7 +20,8 @@ use prost::Message;
 
 use super::event::{Event, Waiter};
 use super::mutant::Mutant;
-use super::nodes::{Life, Read, ReadOrigin};
+use super::nodes::Life;
+use super::reads::{Read, ReadOrigin};
 use super::swarm::Swarm;
 use super::world::World;
 use crate::history::{Outcome, Request, Response};
@@ -249,6 +250,7 @@ impl World {
                 ReadOrigin::Tree(operation) => self.serve_tree(id, operation)?,
                 ReadOrigin::Expirer(term, number) => self.expirer_may_begin(id, term, number),
                 ReadOrigin::LockCall(number, step) => self.call_may_read(number, step)?,
+                ReadOrigin::Observer(number, step) => self.observer_may_read(id, number, step)?,
                 ReadOrigin::Lessor(number) => {
                     self.lessor_takes(id, LessorEvent::Done(number))?;
                 }

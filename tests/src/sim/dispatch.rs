@@ -108,6 +108,7 @@ impl World {
             Event::LockCall(id, boot, number, event) if self.lives(id, boot) => {
                 self.call_event((id, boot), number, event)
             }
+            Event::Observer(number) => self.observer_acts(number),
             Event::Admin(number) => {
                 match number {
                     Some(number) => self.admin_goes_on(number),

@@ -74,6 +74,8 @@ pub(super) enum Event {
     HolderGivesUp(usize, u64),
     /// A contender for locks takes its turn, or gives up the operation with that number.
     Contender(usize, Option<u64>),
+    /// An observer of an election takes its turn.
+    Observer(usize),
     /// Something happens to the call for a lock with that number, at a member.
     LockCall(MemberId, u64, u64, CallEvent),
     /// The administrator of auth takes its turn, or gives up the change with that number.

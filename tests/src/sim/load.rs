@@ -9,7 +9,8 @@ use keelson_proto::peer::peer_message::Message;
 
 use super::dice::Dice;
 use super::event::Waiter;
-use super::nodes::{Member, ReadOrigin};
+use super::nodes::Member;
+use super::reads::ReadOrigin;
 use super::swarm::Swarm;
 use super::world::World;
 use crate::invariant::Fact;

@@ -8,8 +8,8 @@
 //! Reading order: `swarm` (the draws of a seed), `world` (the loop and a member's turn), `dispatch`
 //! (the events), `nodes` (one member), then its threads (`messages`, `log_thread`, `applier`,
 //! `snapshots`, `transfers`, `lives`, `joining`), `faults`, `troubles`, `damage` and `decay`,
-//! `operator`, `load`, `silence`, `clients`, `tree` (the v2 API), `watch` (v3 watches), `lease`,
-//! `lock`, `auth` (users and rights), `finale` (the second phase).
+//! `operator`, `load`, `silence`, `clients`, `reads`, `tree` (the v2 API), `watch` (v3 watches),
+//! `lease`, `lock`, `auth` (users and rights), `finale` (the second phase).
 
 mod applier;
 mod auth;
@@ -34,6 +34,7 @@ mod net;
 mod nodes;
 mod operator;
 mod peers;
+mod reads;
 mod run;
 mod silence;
 mod snapshots;

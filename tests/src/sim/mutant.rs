@@ -116,6 +116,10 @@ pub enum Mutant {
     LockGivenTwice,
     /// Gives up the place of a cancelled call although another call of its session has found it.
     LockGivenUpForAll,
+    /// Replaces the value of an election's leader without a look at its key.
+    ProclaimUnchecked,
+    /// Shows observers the leader of a member's own state.
+    ObservedLocally,
     /// Checks no rights for transactions within others.
     NestedUnchecked,
     /// Checks rights before a proposal alone, and not when it is applied.
@@ -128,7 +132,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Mutant; 58] = [
+    pub const ALL: [Mutant; 60] = [
         Mutant::AckBeforeCommit,
         Mutant::VoteNotSynced,
         Mutant::NothingSynced,
@@ -183,6 +187,8 @@ impl Mutant {
         Mutant::RenewalUnconfirmed,
         Mutant::LockGivenTwice,
         Mutant::LockGivenUpForAll,
+        Mutant::ProclaimUnchecked,
+        Mutant::ObservedLocally,
         Mutant::NestedUnchecked,
         Mutant::RightsOfProposal,
         Mutant::WatchOutlivesRights,

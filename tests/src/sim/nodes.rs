@@ -13,7 +13,7 @@ use keelson_core::member::{
 };
 use keelson_core::node::{NodeConfig, Restored};
 use keelson_core::state::{Capture, Flush, Genesis, Limits, SnapshotBuilder, StateMachine};
-use keelson_core::{Committed, Index, LastIncluded, MemberId, Roster, Term};
+use keelson_core::{Committed, Index, LastIncluded, MemberId, Roster};
 use keelson_proto::internal::AppliedMark;
 use keelson_proto::peer::{SnapshotChunk, snapshot_chunk};
 use keelson_store::internals::disk::sim::SimDisk;
@@ -23,11 +23,11 @@ use keelson_store::internals::wal::WalError;
 
 use super::auth;
 use super::damage::Damage;
-use super::event::Waiter;
 use super::lease::LessorShell;
 use super::log_thread::LogThread;
 use super::mutant::Mutant;
 use super::peers::{Peers, urls_of};
+use super::reads::{Read, ReadOrigin};
 use super::storage::{self, CLUSTER, Log, Storage};
 use super::swarm::Swarm;
 use super::transfers::{Arrival, Receiving};
@@ -109,40 +109,6 @@ pub(super) struct Life {
     pub(super) watches: WatchShell,
     /// When it was elected; none if it does not lead.
     pub(super) leads_since: Option<u64>,
-}
-
-/// A linearizable read in progress.
-#[derive(Clone, Copy)]
-pub(super) struct Read {
-    pub(super) asker: ReadOrigin,
-    pub(super) committed_at_call: Index,
-}
-
-/// The origin of a linearizable read.
-#[derive(Clone, Copy)]
-pub(super) enum ReadOrigin {
-    /// A client, for this operation.
-    Client(usize),
-    /// A client of the v2 API.
-    Tree(usize),
-    /// A leader of that term, for its expirer's read with this number, before anything is expired.
-    Expirer(Term, u64),
-    /// A member's lessor, for its read with this number.
-    Lessor(u64),
-    /// A member's call for a lock with that number, for its step with this number.
-    LockCall(u64, u64),
-}
-
-impl ReadOrigin {
-    /// Whether it is that client.
-    pub(super) fn is(self, client: Waiter) -> bool {
-        match self {
-            ReadOrigin::Client(operation) => client == Waiter::Client(operation),
-            ReadOrigin::Tree(operation) => client == Waiter::Tree(operation),
-            ReadOrigin::LockCall(call, step) => client == Waiter::LockCall(call, step),
-            ReadOrigin::Expirer(..) | ReadOrigin::Lessor(_) => false,
-        }
-    }
 }
 
 /// A capture that no follower needs is released after this time, in milliseconds: it delays

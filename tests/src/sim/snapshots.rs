@@ -9,9 +9,11 @@ use keelson_core::{Index, LastIncluded, MemberId};
 use keelson_proto::etcdserverpb::Member;
 use keelson_proto::peer::{RaftMessage, SnapshotChunk};
 
+use super::dice::Dice;
 use super::event::Event;
 use super::mutant::Mutant;
 use super::nodes;
+use super::swarm::Swarm;
 use super::world::World;
 use crate::invariant::Fact;
 
@@ -183,5 +185,22 @@ impl World {
         self.compare_auth(id)?;
         self.applier_due(id)?;
         self.check_tree(id, self.clock_ns(id))
+    }
+}
+
+impl Swarm {
+    /// Draws how snapshots are read and what happens meanwhile, likewise from dice of their own.
+    pub(super) fn draw_pieces(&mut self, dice: &mut Dice) {
+        self.piece_ms = dice.pick(&[5, 20, 50]).expect("not empty");
+        if dice.chance(0.5) {
+            self.churn();
+        }
+    }
+
+    /// Clients delete and compact, and members die, so that followers need snapshots.
+    pub(super) fn churn(&mut self) {
+        (self.churn, self.compaction, self.crashes) = (true, true, true);
+        (self.catch_up_entries, self.think_ms) = (5, 50);
+        self.fault_every_ms = (100, 1_000);
     }
 }

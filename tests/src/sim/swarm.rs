@@ -240,14 +240,6 @@ impl Swarm {
         }
     }
 
-    /// Draws how snapshots are read and what happens meanwhile, likewise from dice of their own.
-    pub(super) fn draw_pieces(&mut self, dice: &mut Dice) {
-        self.piece_ms = dice.pick(&[5, 20, 50]).expect("not empty");
-        if dice.chance(0.5) {
-            self.churn();
-        }
-    }
-
     /// Decides whether the cluster begins with too few voters to lose one, with learners beside
     /// them; from dice of its own.
     pub(super) fn draw_few(&mut self, dice: &mut Dice) {
@@ -256,12 +248,6 @@ impl Swarm {
             // A second voter that is never started would cost the quorum.
             (self.membership, self.ghosts) = (true, false);
         }
-    }
-
-    fn churn(&mut self) {
-        (self.churn, self.compaction, self.crashes) = (true, true, true);
-        (self.catch_up_entries, self.think_ms) = (5, 50);
-        self.fault_every_ms = (100, 1_000);
     }
 
     /// Makes a run in which this mutant is likely to matter.
@@ -314,6 +300,10 @@ impl Swarm {
             }
             Mutant::LeaseExpiredByOldLeader | Mutant::RenewalUnconfirmed => self.aim_at_leases(),
             Mutant::LockGivenTwice | Mutant::LockGivenUpForAll => self.aim_at_locks(),
+            Mutant::ProclaimUnchecked | Mutant::ObservedLocally => {
+                self.aim_at_locks();
+                self.leases.elections = true;
+            }
             Mutant::NestedUnchecked
             | Mutant::RightsOfProposal
             | Mutant::WatchOutlivesRights

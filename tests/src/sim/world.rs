@@ -107,6 +107,9 @@ impl World {
         for contender in 0..world.locks.len() {
             world.clock.after(1_500, Event::Contender(contender, None));
         }
+        for observer in 0..world.locks.observers() {
+            world.clock.after(1_500, Event::Observer(observer));
+        }
         for watcher in 0..world.swarm.watchers {
             let number = usize::try_from(watcher).expect("a few");
             world.clock.after(1_000, Event::Watch(number));

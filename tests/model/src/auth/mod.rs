@@ -203,7 +203,7 @@ impl Auth {
             keys,
             permissions: permissions.collect(),
             attached: &[],
-            may_compact: COMPACTS.iter().any(|role| compacts(&role)),
+            may_compact: COMPACTS.iter().any(compacts),
         }
     }
 }

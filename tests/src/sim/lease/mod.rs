@@ -32,6 +32,8 @@ pub struct Leases {
     pub extension_ms: u64,
     /// The number of locks that they contend for.
     pub locks: u64,
+    /// The locks are elections.
+    pub elections: bool,
 }
 
 /// The leases' part of a world.

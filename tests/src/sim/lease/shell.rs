@@ -12,7 +12,7 @@ use prost::Message;
 use super::DRIFT_MAX;
 use crate::sim::event::{Event, Waiter};
 use crate::sim::mutant::Mutant;
-use crate::sim::nodes::ReadOrigin;
+use crate::sim::reads::ReadOrigin;
 use crate::sim::swarm::Swarm;
 use crate::sim::world::World;
 

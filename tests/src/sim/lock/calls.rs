@@ -19,7 +19,7 @@ use super::CallEvent;
 use super::contenders::name_of;
 use crate::sim::event::{Event, Waiter};
 use crate::sim::mutant::Mutant;
-use crate::sim::nodes::ReadOrigin;
+use crate::sim::reads::ReadOrigin;
 use crate::sim::world::World;
 
 /// The product's attempts to give a place up, and the pause between two, in milliseconds.
@@ -94,7 +94,7 @@ impl World {
         place: Place,
     ) -> Result<(), String> {
         if self.life(at.0).is_none_or(|life| life.machine().is_none()) {
-            return self.call_ends(contender, number, false);
+            return self.call_ends(contender, number, None);
         }
         // Calls at members that have died are gone.
         let calls = std::mem::take(&mut self.locks.calls);
@@ -102,7 +102,7 @@ impl World {
             .into_iter()
             .filter(|(_, call)| self.lives(call.at.0, call.at.1));
         self.locks.calls = live.collect();
-        let txn = place.take(None);
+        let txn = place.take(self.next_value());
         let call = Call {
             contender,
             at,
@@ -184,7 +184,7 @@ impl World {
     /// The call has a place, which is the first.
     fn place_kept(&mut self, number: u64) -> Result<(), String> {
         match self.locks.calls.remove(&number) {
-            Some(call) => self.call_ends(call.contender, number, true),
+            Some(call) => self.call_ends(call.contender, number, Some(call.place.created())),
             None => Ok(()),
         }
     }
@@ -192,7 +192,7 @@ impl World {
     /// The call ends without a place.
     fn call_fails(&mut self, number: u64) -> Result<(), String> {
         match self.locks.calls.remove(&number) {
-            Some(call) => self.call_ends(call.contender, number, false),
+            Some(call) => self.call_ends(call.contender, number, None),
             None => Ok(()),
         }
     }
@@ -202,7 +202,7 @@ impl World {
         let contender = self.locks.calls.get(&number).map(|call| call.contender);
         self.place_dropped(number);
         match contender {
-            Some(contender) => self.call_ends(contender, number, false),
+            Some(contender) => self.call_ends(contender, number, None),
             None => Ok(()),
         }
     }
@@ -260,7 +260,7 @@ impl World {
                 // A late answer gives the place up.
                 call.is_cancelled = true;
                 let contender = call.contender;
-                self.call_ends(contender, number, false)
+                self.call_ends(contender, number, None)
             }
             State::Reads => self.place_lost(number),
             State::GivesUp(_) => {

@@ -26,11 +26,13 @@ const AGAIN_MS: u64 = 1_000;
 #[derive(Debug, Default)]
 pub(super) struct Contender {
     pub(super) lock: u64,
-    state: State,
+    /// The revision at which the key of its last lock was created.
+    pub(super) created: i64,
+    pub(super) state: State,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-enum State {
+pub(super) enum State {
     #[default]
     Idle,
     /// It waits for the answer to a call, at a member.
@@ -40,11 +42,26 @@ enum State {
         at: (MemberId, u64),
     },
     Holds(LeaseKey),
+    /// It leads, and waits for the answer to a proclaim.
+    Proclaims {
+        number: u64,
+        session: LeaseKey,
+    },
     /// It waits for the answer to an unlock.
     Unlocks {
         number: u64,
         session: LeaseKey,
     },
+}
+
+impl State {
+    /// Whether its session holds the lock, and has not begun to give it back.
+    fn is_of_holder(self, session: LeaseKey) -> bool {
+        match self {
+            State::Holds(of) | State::Proclaims { session: of, .. } => of == session,
+            _ => false,
+        }
+    }
 }
 
 /// A lock's name. Only holders of leases write its keys.
@@ -62,12 +79,17 @@ impl World {
                 (Some(session), Some(member)) => self.calls(number, session, member),
                 _ => self.contender_pauses(number, 500),
             },
+            State::Holds(session)
+                if self.swarm.leases.elections && !self.clients.quiet && self.dice.chance(0.6) =>
+            {
+                self.proclaims(number, session);
+            }
             State::Holds(session) => self.unlocks(number, session),
-            State::Calls { .. } | State::Unlocks { .. } => {}
+            State::Calls { .. } | State::Proclaims { .. } | State::Unlocks { .. } => {}
         }
     }
 
-    fn contender_pauses(&mut self, number: usize, most_ms: u64) {
+    pub(super) fn contender_pauses(&mut self, number: usize, most_ms: u64) {
         let pause = self.dice.between(1, most_ms);
         self.clock.after(pause, Event::Contender(number, None));
     }
@@ -79,6 +101,7 @@ impl World {
         let call = self.locks.next_number();
         self.locks.contenders[number] = Contender {
             lock,
+            created: 0,
             state: State::Calls {
                 number: call,
                 session,
@@ -111,10 +134,13 @@ impl World {
         let patience = self.swarm.patience_ms;
         self.clock
             .after(patience, Event::Contender(number, Some(unlock)));
-        let op = Op::DeleteRange(DeleteRangeRequest {
-            key,
-            ..DeleteRangeRequest::default()
-        });
+        let op = match self.swarm.leases.elections {
+            true => self.resignation(number, session, key),
+            false => Op::DeleteRange(DeleteRangeRequest {
+                key,
+                ..DeleteRangeRequest::default()
+            }),
+        };
         let command = Command { op: Some(op) }.encode_to_vec().into();
         let member = self.dice.pick(&self.running());
         if let Some(member) = member
@@ -132,16 +158,14 @@ impl World {
         operation: u64,
         response: Option<Result<Response, state::Error>>,
     ) -> Result<(), String> {
-        let State::Unlocks {
-            number: of,
-            session,
-        } = self.locks.contenders[number].state
-        else {
-            return Ok(());
+        let session = match self.locks.contenders[number].state {
+            State::Unlocks { number, session } if number == operation => session,
+            State::Proclaims {
+                number: of,
+                session,
+            } if of == operation => return self.proclaim_ends(number, session, response),
+            _ => return Ok(()),
         };
-        if of != operation {
-            return Ok(());
-        }
         self.locks.contenders[number].state = match response {
             Some(Ok(_)) => State::Idle,
             Some(Err(error)) => return Err(format!("locks: an unlock got {error}")),
@@ -156,7 +180,7 @@ impl World {
         &mut self,
         number: usize,
         operation: u64,
-        holds: bool,
+        created: Option<i64>,
     ) -> Result<(), String> {
         let contender = &mut self.locks.contenders[number];
         let (lock, state) = (contender.lock, contender.state);
@@ -167,8 +191,9 @@ impl World {
             _ => return Ok(()),
         };
         contender.state = State::Idle;
+        contender.created = created.unwrap_or(0);
         // A session that its client has ended meanwhile has nothing to protect.
-        if holds && self.leases.session(number) == Some(session) {
+        if created.is_some() && self.leases.session(number) == Some(session) {
             self.note(session.1 << 8 ^ operation);
             self.locks.contenders[number].state = State::Holds(session);
             let now = self.clock.now_ms();
@@ -179,7 +204,7 @@ impl World {
         }
         if self.trace {
             let now = self.clock.now_ms();
-            println!("{now:>8} call {operation} of contender {number} ends: holds {holds}");
+            println!("{now:>8} call {operation} of contender {number} ends: {created:?}");
         }
         let most_ms = if self.clients.quiet { 10 } else { 2_000 };
         self.contender_pauses(number, most_ms);
@@ -210,6 +235,15 @@ impl World {
                 self.leave(Waiter::Unlock(number, operation));
                 self.end_session(number, session);
             }
+            // It leads as long as it may rely on its lease, whatever has become of the value.
+            State::Proclaims {
+                number: of,
+                session,
+            } if of == operation => {
+                self.leave(Waiter::Unlock(number, operation));
+                self.locks.contenders[number].state = State::Holds(session);
+                return self.contender_pauses(number, 500);
+            }
             _ => return,
         }
         self.locks.contenders[number].state = State::Idle;
@@ -220,7 +254,7 @@ impl World {
     pub(in crate::sim) fn session_ends(&mut self, number: usize, session: LeaseKey) {
         self.locks.held.release(session);
         if let Some(contender) = self.locks.contenders.get_mut(number)
-            && matches!(contender.state, State::Holds(held) if held == session)
+            && contender.state.is_of_holder(session)
         {
             contender.state = State::Idle;
             self.contender_pauses(number, 500);

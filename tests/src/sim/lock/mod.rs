@@ -5,11 +5,14 @@
 //! is a member's Lock service; its requests and decisions are the core's `lock`. `held` has the
 //! sessions with a lock. A session holds one from the answer until it sends its unlock, or until
 //! the time up to which its client may rely on the lease: its time to live after the last renewal
-//! that was answered was sent, less the drift of clocks.
+//! that was answered was sent, less the drift of clocks. In some runs the locks are elections
+//! (`election`), with `observers`.
 
 mod calls;
 mod contenders;
+mod election;
 mod held;
+mod observers;
 
 use std::collections::BTreeMap;
 
@@ -18,6 +21,7 @@ use super::swarm::Swarm;
 use calls::Call;
 use contenders::Contender;
 use held::Held;
+use observers::Observer;
 
 /// What happens to a call at its member.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +48,7 @@ pub(super) struct LockWorld {
     /// By number; numbers of calls and of unlocks are one series.
     calls: BTreeMap<u64, Call>,
     held: Held,
+    observers: Vec<Observer>,
     last_number: u64,
 }
 
@@ -53,10 +58,12 @@ impl LockWorld {
             0 => 0,
             _ => swarm.leases.clients,
         };
+        let observers = if swarm.leases.elections { 2 } else { 0 };
         LockWorld {
             contenders: (0..contenders).map(|_| Contender::default()).collect(),
             calls: BTreeMap::new(),
             held: Held::default(),
+            observers: (0..observers).map(|_| Observer::default()).collect(),
             last_number: 0,
         }
     }
@@ -64,6 +71,11 @@ impl LockWorld {
     /// The number of contenders.
     pub(super) fn len(&self) -> usize {
         self.contenders.len()
+    }
+
+    /// The number of observers.
+    pub(super) fn observers(&self) -> usize {
+        self.observers.len()
     }
 
     /// How often a lock was taken.
@@ -83,6 +95,7 @@ impl Swarm {
         if self.leases.clients != 0 && dice.chance(0.5) {
             self.leases.clients = dice.between(2, 5);
             self.leases.locks = dice.pick(&[1, 1, 2]).expect("not empty");
+            self.leases.elections = dice.chance(0.5);
         }
     }
 

@@ -11,7 +11,7 @@ use crate::check::tree::{TreeAnswer, TreeCall, text};
 use crate::history::Outcome;
 use crate::sim::event::{Event, Waiter};
 use crate::sim::mutant::Mutant;
-use crate::sim::nodes::ReadOrigin;
+use crate::sim::reads::ReadOrigin;
 use crate::sim::world::World;
 
 impl World {

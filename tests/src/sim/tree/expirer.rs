@@ -10,7 +10,7 @@ use prost::Message;
 use super::log::Tenure;
 use crate::sim::event::{Event, Waiter};
 use crate::sim::mutant::Mutant;
-use crate::sim::nodes::ReadOrigin;
+use crate::sim::reads::ReadOrigin;
 use crate::sim::swarm::Swarm;
 use crate::sim::world::World;
 
