@@ -24,6 +24,11 @@ const BACKOFF: Duration = Duration::from_millis(10);
 /// The key that is read.
 pub const READ_KEY: &[u8] = b"read-key";
 
+/// The key that a put of this number writes.
+pub fn key(number: u64) -> Bytes {
+    Bytes::copy_from_slice(&number.to_be_bytes())
+}
+
 /// The size of a load.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
@@ -115,7 +120,7 @@ impl Share {
             Op::Put | Op::Put1 | Op::PutLease => {
                 let number = self.next_key.fetch_add(1, Ordering::Relaxed) % self.keys;
                 let put = PutRequest {
-                    key: Bytes::copy_from_slice(&number.to_be_bytes()),
+                    key: key(number),
                     value: self.value.clone(),
                     lease,
                     ..Default::default()

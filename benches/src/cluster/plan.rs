@@ -42,6 +42,9 @@ pub struct Plan {
     /// Distinct keys that puts write, in order, over and over.
     #[arg(long, default_value_t = 1_000_000)]
     pub keys: u64,
+    /// How many of these keys are in the store before the first cell.
+    #[arg(long, default_value_t = 0)]
+    pub stored_keys: u64,
     /// Threads that make the load.
     #[arg(long, default_value_t = 2)]
     pub threads: usize,

@@ -38,8 +38,12 @@ impl Report {
 
     /// What was run, in one line.
     pub fn headline(&self) -> String {
+        let stored = match self.plan.stored_keys {
+            0 => String::new(),
+            keys => format!(", {keys} keys in the store"),
+        };
         format!(
-            "{}: {} clients over {} connections (put1: one), {} B values, {} x {} s a cell",
+            "{}: {} clients over {} connections (put1: one), {} B values, {} x {} s a cell{stored}",
             server::names(&self.servers),
             self.plan.clients,
             self.plan.connections,

@@ -10,9 +10,10 @@ use keelson_proto::etcdserverpb::PutRequest;
 use keelson_tests::proc::client;
 
 use super::cell::{self, Cells};
-use super::load::READ_KEY;
+use super::load::{self, READ_KEY};
 use super::plan::Plan;
 use super::report::Report;
+use crate::bulk::calls;
 use crate::measure::Measure;
 use crate::progress;
 use crate::server::{Server, in_turn};
@@ -73,6 +74,11 @@ async fn one_cluster(
     };
     client::kv(&cluster.endpoints()[0]).await?.put(put).await?;
     let endpoints = cluster.endpoints();
+    if plan.stored_keys > 0 {
+        progress.set_message(format!("{what}, {} keys", plan.stored_keys));
+        let keys = (0..plan.stored_keys).map(|number| (load::key(number), 0));
+        calls::put_all(&endpoints[0], keys, plan.value_bytes).await?;
+    }
     let next_key = Arc::new(AtomicU64::new(0));
     let mut measures = Vec::new();
     for op in &plan.ops {
