@@ -123,10 +123,8 @@ pub(crate) async fn care(generated: Vec<SelfSigned>) {
 fn hang_up() {
     logging::reopen();
     if has_files() {
-        info!("received SIGHUP: reading the TLS files again");
+        info!("received SIGHUP: reading the TLS files, and the keys of tokens, again");
         reload_files();
-    } else {
-        info!("received SIGHUP: the log files are open anew");
     }
 }
 

@@ -73,21 +73,21 @@ impl LogFile {
     /// Appends a line. One that cannot be written is counted.
     pub(super) fn write_line(&mut self, line: &[u8]) {
         self.rotate_before(line.len() as u64);
-        let written = match self.lost {
-            0 => self.append(line),
-            lost => self
-                .append(&self.statement(lost))
-                .and_then(|()| self.append(line)),
-        };
-        match written {
-            Ok(()) => self.lost = 0,
-            Err(_) => {
-                self.lost += 1;
-                let len = length(&self.file);
-                self.is_torn |= len != self.len;
-                self.len = len;
-            }
+        if self.state_lost().and_then(|()| self.append(line)).is_err() {
+            self.lost += 1;
+            let len = length(&self.file);
+            self.is_torn |= len != self.len;
+            self.len = len;
         }
+    }
+
+    /// States how many lines were lost since the last such statement, if any were.
+    fn state_lost(&mut self) -> io::Result<()> {
+        if self.lost > 0 {
+            self.append(&self.statement(self.lost))?;
+            self.lost = 0;
+        }
+        Ok(())
     }
 
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -124,7 +124,11 @@ impl LogFile {
         if self.rotate_after.is_some_and(|at| now < at) {
             return;
         }
-        let renamed = rotation::rename(&self.path, OffsetDateTime::now_utc());
+        let renamed = match rotation::rename(&self.path, OffsetDateTime::now_utc()) {
+            // Another program has moved it, or the one made after the last rename is missing.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            renamed => renamed,
+        };
         self.rotate_after = match renamed.and_then(|()| self.reopen()) {
             Ok(()) => {
                 self.tidy();
@@ -209,6 +213,21 @@ mod tests {
             .expect("it is there")
             .count();
         assert_eq!(count, 2);
+    }
+
+    #[test]
+    fn a_file_that_another_program_has_moved_is_made_anew_when_it_is_full() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (path, moved) = (dir.path().join("m.log"), dir.path().join("moved"));
+        let rotation = Rotation::parse("{\"maxsize\": 1}").expect("good");
+        let mut log = LogFile::open(&path, Format::Json, Some(Arc::new(rotation))).expect("room");
+        let mut half = vec![b'x'; 600 << 10];
+        half.push(b'\n');
+        log.write_line(&half);
+        fs::rename(&path, &moved).expect("room");
+        log.write_line(&half);
+        let sizes = [&path, &moved].map(|path| fs::metadata(path).map(|m| m.len()).ok());
+        assert_eq!(sizes, [Some(half.len() as u64); 2]);
     }
 
     /// The process went on without its log when the disk was full, and did not state so.

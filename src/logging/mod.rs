@@ -153,11 +153,17 @@ pub(crate) fn has_files() -> bool {
     INSTALLED.get().is_some_and(|log| log.outputs.has_files())
 }
 
-/// Opens the files of the log anew, after another program has renamed them.
+/// Opens the files of the log anew, after another program has renamed them, and logs whether that
+/// succeeded.
 pub(crate) fn reopen() {
-    let Some(log) = INSTALLED.get() else { return };
-    if let Err(error) = log.outputs.reopen() {
-        tracing::warn!(%error, "a log file cannot be opened anew: it is written on as it was");
+    let Some(log) = INSTALLED.get().filter(|_| has_files()) else {
+        return;
+    };
+    match log.outputs.reopen() {
+        Ok(()) => tracing::info!("received SIGHUP: the log files are open anew"),
+        Err(error) => {
+            tracing::warn!(%error, "a log file cannot be opened anew: it is written on as it was");
+        }
     }
 }
 

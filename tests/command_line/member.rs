@@ -243,7 +243,7 @@ fn a_member_with_tls_reads_its_files_again_at_sighup() {
     member.wait_for("ready to serve client requests");
     for _ in 0..2 {
         member.signal("HUP");
-        member.wait_for("reading the TLS files again");
+        member.wait_for("reading the TLS files, and the keys of tokens, again");
         member.wait_for("using the new TLS files");
     }
     assert_eq!(member.child.try_wait().unwrap(), None);

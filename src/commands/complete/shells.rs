@@ -19,16 +19,22 @@ fn paths(levels: &[Level]) -> String {
     paths.join("|")
 }
 
-/// The flags of all levels by the value they take; those of one name take the same.
-fn by_value(levels: &[Level]) -> (Vec<&str>, Vec<&str>, BTreeMap<&str, &[String]>) {
-    let (mut files, mut texts, mut words) = (Vec::new(), Vec::new(), BTreeMap::new());
+/// The flags of all levels by the value they take. Of words, those that every flag of the name
+/// takes.
+fn by_value(levels: &[Level]) -> (Vec<&str>, Vec<&str>, BTreeMap<&str, Vec<&str>>) {
+    let (mut files, mut texts) = (Vec::new(), Vec::new());
+    let mut words: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for Choice { word, value, .. } in levels.iter().flat_map(|level| &level.entries) {
         match value {
             Takes::Nothing => {}
             Takes::File => files.push(word.as_str()),
             Takes::Text => texts.push(word.as_str()),
             Takes::OneOf(all) => {
-                words.insert(word.as_str(), all.as_slice());
+                let all = || all.iter().map(String::as_str);
+                words
+                    .entry(word.as_str())
+                    .and_modify(|both| both.retain(|one| all().any(|other| other == *one)))
+                    .or_insert_with(|| all().collect());
             }
         }
     }

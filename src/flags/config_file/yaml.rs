@@ -142,7 +142,7 @@ impl<'a, T: saphyr_parser::Input> Reader<'a, T> {
 
     fn map(&mut self, depth: usize) -> Result<Value, YamlError> {
         let mut merged = Vec::new();
-        let mut entries = Vec::new();
+        let mut entries: Vec<Entry> = Vec::new();
         loop {
             let key = match self.event()? {
                 (Event::MappingEnd, _) => break,
@@ -155,7 +155,7 @@ impl<'a, T: saphyr_parser::Input> Reader<'a, T> {
             let node = self.node(event, depth + 1)?;
             match (text.as_str(), node.value) {
                 // A merge key: the entries beside it have precedence.
-                ("<<", Value::Map(base)) => merged.extend(base),
+                ("<<", base) => merge(&mut merged, base, key.line)?,
                 (_, value) => entries.push(Entry {
                     key: text,
                     line: key.line,
@@ -163,6 +163,7 @@ impl<'a, T: saphyr_parser::Input> Reader<'a, T> {
                 }),
             }
         }
+        merged.retain(|base: &Entry| entries.iter().all(|own| own.key != base.key));
         merged.extend(entries);
         Ok(Value::Map(merged))
     }
@@ -177,6 +178,28 @@ impl<'a, T: saphyr_parser::Input> Reader<'a, T> {
         self.count(size, line)?;
         Ok(node)
     }
+}
+
+/// Adds the entries of a merge key: of a map, or of several, of which the first has precedence.
+fn merge(merged: &mut Vec<Entry>, base: Value, line: usize) -> Result<(), YamlError> {
+    let maps = match base {
+        Value::List(maps) => maps.into_iter().map(|node| node.value).collect(),
+        map => vec![map],
+    };
+    for map in maps {
+        let Value::Map(entries) = map else {
+            return Err(YamlError::new(
+                line,
+                "a merge key takes a map, or a list of maps",
+            ));
+        };
+        for entry in entries {
+            if merged.iter().all(|one| one.key != entry.key) {
+                merged.push(entry);
+            }
+        }
+    }
+    Ok(())
 }
 
 fn scalar(text: &str, is_plain: bool) -> Value {
@@ -232,7 +255,25 @@ mod tests {
             panic!("{all:?}")
         };
         let words: Vec<_> = merged.iter().map(|one| one.node.value.clone()).collect();
-        assert_eq!(words, ["1", "2", "3"].map(word));
+        assert_eq!(
+            words,
+            ["1", "3"].map(word),
+            "its own entries have precedence"
+        );
+    }
+
+    #[test]
+    fn several_maps_are_merged_and_the_first_has_precedence() {
+        let text = "a: &a {x: 1}\nb: &b {x: 2, y: 3}\nc:\n  <<: [*a, *b]\n  z: 4\n";
+        let all = entries(text);
+        let Value::Map(merged) = &all[2].node.value else {
+            panic!("{all:?}")
+        };
+        let keys: Vec<_> = merged.iter().map(|one| one.key.as_str()).collect();
+        let words: Vec<_> = merged.iter().map(|one| one.node.value.clone()).collect();
+        assert_eq!(keys, ["x", "y", "z"]);
+        assert_eq!(words, ["1", "3", "4"].map(word));
+        assert!(parse("c:\n  <<: word\n").is_err());
     }
 
     /// Nine levels of nine aliases would be hundreds of millions of nodes.

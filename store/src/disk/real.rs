@@ -9,7 +9,8 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::SystemTime;
 
-use rustix::fs::OFlags;
+use rustix::fs::{FlockOperation, OFlags};
+use rustix::io::Errno;
 
 use super::{Disk, DiskFile, wait_for_descriptors};
 
@@ -34,15 +35,20 @@ impl ReadOnlyFile {
         File::open(path).map(ReadOnlyFile)
     }
 
-    /// Locks the file for readers while it is open.
+    /// Locks the file for readers while it is open: as bbolt does, by `flock`, and as etcd locks
+    /// its log, by `fcntl`.
     ///
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] if another process has it locked for writing.
     pub fn try_lock_shared(&self) -> io::Result<()> {
         match self.0.try_lock_shared() {
-            Ok(()) => Ok(()),
-            Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
-            Err(TryLockError::Error(error)) => Err(error),
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(io::ErrorKind::WouldBlock.into()),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        match rustix::fs::fcntl_lock(&self.0, FlockOperation::NonBlockingLockShared) {
+            Err(Errno::AGAIN | Errno::ACCESS) => Err(io::ErrorKind::WouldBlock.into()),
+            other => Ok(other?),
         }
     }
 

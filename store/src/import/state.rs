@@ -14,7 +14,7 @@ use super::log::EtcdLog;
 use super::messages::{InternalRequest, RaftEntry, V2Request};
 use super::v2::{self, V2Store};
 use crate::Config;
-use crate::disk::{Disk, RealDisk};
+use crate::disk::{Disk, ReadOnlyFile, RealDisk};
 use crate::snapshot::directory::NewDirectory;
 use crate::snapshot::hash_kv::compacted;
 use crate::snapshot::restore::{RestoreError, fill, word};
@@ -169,6 +169,23 @@ impl Held {
     }
 }
 
+/// etcd locks the segments of its log that it may still write; an etcd 2 has no other lock.
+fn refuse_running(wal: &Path) -> Result<(), ImportError> {
+    let names = RealDisk.list(wal).unwrap_or_default();
+    let newest = names.iter().filter(|name| name.ends_with(".wal")).max();
+    let path = newest.map(|name| wal.join(name));
+    let locked = path
+        .as_deref()
+        .map(|path| ReadOnlyFile::open(path)?.try_lock_shared());
+    match (path, locked) {
+        (Some(path), Some(Err(error))) if error.kind() == io::ErrorKind::WouldBlock => {
+            Err(ImportError::Running(path))
+        }
+        // Any other error shows when the log is read.
+        _ => Ok(()),
+    }
+}
+
 impl StoppedEtcd {
     fn open(from: &Path, wal_dir: Option<&Path>) -> Result<StoppedEtcd, ImportError> {
         let member = from.join("member");
@@ -178,6 +195,7 @@ impl StoppedEtcd {
         if !exists(&wal) {
             return Err(ImportError::Nothing(from.to_owned()));
         }
+        refuse_running(&wal)?;
         let database = match exists(&path) {
             // bbolt locks it, and writes pages again that are read here.
             true => Some(

@@ -1,6 +1,7 @@
 //! What a member counts and measures for `/metrics`. `text` writes it, with what is read from the
 //! state at each scrape.
 
+mod certificates;
 mod peers;
 mod text;
 

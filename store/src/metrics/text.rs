@@ -6,7 +6,7 @@ use keelson_port::certificate_ends;
 use keelson_port::metrics::Exposition;
 use keelson_proto::etcdserverpb::AlarmType;
 
-use super::peers;
+use super::{certificates, peers};
 use crate::{Store, version};
 
 /// Name, help text and value of a metric with one series.
@@ -27,21 +27,6 @@ fn gauges(out: &mut Exposition, all: &[One<'_>]) {
 /// A revision, or 0 before the first compaction.
 fn unsigned(revision: i64) -> u64 {
     u64::try_from(revision).unwrap_or(0)
-}
-
-/// The days that are left of each certificate in use.
-fn certificate_text(out: &mut Exposition) {
-    let ends = certificate_ends();
-    if ends.is_empty() {
-        return;
-    }
-    let name = "keelson_tls_certificate_days_left";
-    out.begin(name, "Days until a certificate in use expires.", "gauge");
-    for end in &ends {
-        let file = end.path.display().to_string();
-        let labels = [("file", &*file), ("name", &*end.common_name)];
-        out.series(name, &labels, end.days_left());
-    }
 }
 
 impl Store {
@@ -85,7 +70,7 @@ impl Store {
         let help = "Current backend storage quota size in bytes.";
         out.gauge("etcd_server_quota_backend_bytes", help, quota);
         self.alarm_text(out);
-        certificate_text(out);
+        certificates::write(out, certificate_ends());
     }
 
     fn alarm_text(&self, out: &mut Exposition) {

@@ -95,6 +95,7 @@ async fn imports(peer: &Peer, plan: Plan) -> Result<()> {
     let text = refused.err().map(|error| format!("{error:#}"));
     let text = text.unwrap_or_default();
     ensure!(text.contains("stop the etcd first"), "it runs: {text}");
+    ensure!(text.contains(".wal"), "etcd 2 locks its log only: {text}");
     etcd.kill(0);
     super::snapshots::run(&ours, &flags.concat()).await?;
     cluster.members[0].start()?;

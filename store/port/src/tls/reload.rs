@@ -12,7 +12,10 @@ pub trait Reload: Send + Sync {
     /// former ones in use, with a warning.
     fn reload(&self);
 
-    /// The ends of the certificates in use; none by default.
+    /// Reads the files again if they have changed.
+    fn look(&self) {}
+
+    /// The ends of the certificates in use; none by default. Reads no file.
     fn certificate_ends(&self) -> Vec<CertificateEnd> {
         Vec::new()
     }
@@ -55,7 +58,9 @@ pub fn certificate_ends() -> Vec<CertificateEnd> {
     ends
 }
 
-/// Logs a warning for every certificate in use that ends within 30 days.
+/// Logs a warning for every certificate in use that ends within 30 days. Blocks the thread: files
+/// that have changed are read first.
 pub fn warn_of_certificate_ends() {
+    existing().iter().for_each(|one| one.look());
     expiry::warn_of_all(&certificate_ends());
 }

@@ -38,15 +38,21 @@ pub struct Watched<T> {
     what: &'static str,
     paths: Vec<PathBuf>,
     make: Box<Make<T>>,
-    latest: Mutex<Latest<T>>,
+    /// Held while files are read: before `current`.
+    look: Mutex<Look>,
+    /// Never held while files are read.
+    current: Mutex<Current<T>>,
 }
 
-struct Latest<T> {
+struct Look {
     stamps: Vec<Stamp>,
-    value: Arc<T>,
-    ends: Vec<CertificateEnd>,
     /// When files that could not be used are tried again.
     retry: Option<Instant>,
+}
+
+struct Current<T> {
+    value: Arc<T>,
+    ends: Vec<CertificateEnd>,
 }
 
 /// Shows whether a file is the same as before; `None` of one that is gone.
@@ -69,11 +75,13 @@ impl<T: Send + Sync + 'static> Watched<T> {
             what,
             paths,
             make: Box::new(move || make().map_err(|error| error.to_string())),
-            latest: Mutex::new(Latest {
+            look: Mutex::new(Look {
                 stamps,
+                retry: None,
+            }),
+            current: Mutex::new(Current {
                 value: Arc::new(made.value),
                 ends: made.ends,
-                retry: None,
             }),
         });
         let weak: Weak<Watched<T>> = Arc::downgrade(&watched);
@@ -83,22 +91,22 @@ impl<T: Send + Sync + 'static> Watched<T> {
 
     /// The value of the files as they were at the last look.
     pub fn current(&self) -> Arc<T> {
-        Arc::clone(&self.latest.lock().value)
+        Arc::clone(&self.current.lock().value)
     }
 
     /// The value of the files as they are. Blocks the thread for the time of a look at them.
     pub fn latest(&self) -> Arc<T> {
         let stamps = stamps(&self.paths);
-        let mut latest = self.latest.lock();
-        let is_due = latest.retry.is_some_and(|retry| retry <= Instant::now());
-        if stamps != latest.stamps || is_due {
-            self.remake(&mut latest, stamps);
+        let mut look = self.look.lock();
+        let is_due = look.retry.is_some_and(|retry| retry <= Instant::now());
+        if stamps != look.stamps || is_due {
+            self.remake(&mut look, stamps);
         }
-        Arc::clone(&latest.value)
+        self.current()
     }
 
-    fn remake(&self, latest: &mut Latest<T>, stamps: Vec<Stamp>) {
-        latest.stamps = stamps;
+    fn remake(&self, look: &mut Look, stamps: Vec<Stamp>) {
+        look.stamps = stamps;
         match (self.make)() {
             Ok(made) => {
                 match &made.trouble {
@@ -109,9 +117,11 @@ impl<T: Send + Sync + 'static> Watched<T> {
                     ),
                 }
                 expiry::warn_of_all(&made.ends);
-                latest.value = Arc::new(made.value);
-                latest.ends = made.ends;
-                latest.retry = made.trouble.map(|_| Instant::now() + RETRY);
+                *self.current.lock() = Current {
+                    value: Arc::new(made.value),
+                    ends: made.ends,
+                };
+                look.retry = made.trouble.map(|_| Instant::now() + RETRY);
             }
             Err(error) => {
                 warn!(
@@ -120,7 +130,7 @@ impl<T: Send + Sync + 'static> Watched<T> {
                      revoke is not revoked",
                     self.what
                 );
-                latest.retry = Some(Instant::now() + RETRY);
+                look.retry = Some(Instant::now() + RETRY);
             }
         }
     }
@@ -129,12 +139,15 @@ impl<T: Send + Sync + 'static> Watched<T> {
 impl<T: Send + Sync + 'static> super::Reload for Watched<T> {
     fn reload(&self) {
         let stamps = stamps(&self.paths);
-        self.remake(&mut self.latest.lock(), stamps);
+        self.remake(&mut self.look.lock(), stamps);
+    }
+
+    fn look(&self) {
+        self.latest();
     }
 
     fn certificate_ends(&self) -> Vec<CertificateEnd> {
-        self.latest();
-        self.latest.lock().ends.clone()
+        self.current.lock().ends.clone()
     }
 }
 
