@@ -22,20 +22,7 @@ pub(super) fn own_program() -> io::Result<PathBuf> {
 pub(super) fn spawn(program: &Path, arguments: &[String], log: &Path) -> io::Result<Child> {
     let log = OpenOptions::new().create(true).append(true).open(log)?;
     let mut command = Command::new(program);
-    // The user's `ETCD_*` variables are meant for one host, not for all of these.
-    for (name, _) in environment::etcd_variables() {
-        command.env_remove(name);
-    }
-    let others = [
-        environment::DEIS_NUM_INSTANCES,
-        environment::NOTIFY_SOCKET,
-        "DISC_ADDR",
-        "DISC_HOST",
-        "DISC_ETCD",
-    ];
-    for name in others {
-        command.env_remove(name);
-    }
+    remove_variables(&mut command);
     command
         .args(arguments)
         .env(environment::END_WITH_STDIN, "1")
@@ -48,6 +35,24 @@ pub(super) fn spawn(program: &Path, arguments: &[String], log: &Path) -> io::Res
         .process_group(0)
         .kill_on_drop(true)
         .spawn()
+}
+
+/// The user's variables are meant for one host, not for all of these.
+fn remove_variables(command: &mut Command) {
+    for (name, _) in environment::etcd_variables() {
+        command.env_remove(name);
+    }
+    let others = [
+        environment::CONFIG_FILE,
+        environment::DEIS_NUM_INSTANCES,
+        environment::NOTIFY_SOCKET,
+        "DISC_ADDR",
+        "DISC_HOST",
+        "DISC_ETCD",
+    ];
+    for name in others {
+        command.env_remove(name);
+    }
 }
 
 /// Sends SIGTERM.
@@ -79,4 +84,19 @@ pub(super) fn tail(log: &Path) -> String {
         .map(|line| format!("  {line}"))
         .collect();
     tail.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A child that reads a configuration file ignores the flags it is given.
+    #[test]
+    fn a_child_reads_no_configuration_file_of_the_user() {
+        let mut command = Command::new("true");
+        remove_variables(&mut command);
+        let name = std::ffi::OsStr::new("KEELSON_CONFIG_FILE");
+        let mut removed = command.as_std().get_envs();
+        assert!(removed.any(|variable| variable == (name, None)));
+    }
 }
