@@ -40,6 +40,7 @@ pub(super) fn diagnose(facts: &Facts) -> Vec<Finding> {
             endpoint_fails(&mut found, endpoint, failure, facts.members.is_empty());
         }
     }
+    placement::proxies(&mut found, facts);
     if !facts.members.is_empty() {
         placement::one_host(&mut found, facts);
         // Without a majority there is no leader either.

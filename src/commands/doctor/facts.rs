@@ -9,6 +9,8 @@ pub(super) struct Facts {
     pub(super) endpoints: Vec<(String, Option<String>)>,
     /// The members that the first answering endpoint listed.
     pub(super) members: Vec<MemberFacts>,
+    /// The endpoints that are proxies, each with the number of members that it can use.
+    pub(super) proxies: Vec<(String, usize)>,
     /// The list was confirmed by a majority.
     pub(super) confirmed: bool,
 }

@@ -36,6 +36,9 @@ pub(super) async fn facts(urls: &[String], examined: Examined) -> Facts {
             Err(status) => Some(reason(&status, url)),
         };
         facts.endpoints.push((url.clone(), failure));
+        if let Some(usable) = examined.proxy(url).await {
+            facts.proxies.push((url.clone(), usable));
+        }
     }
     let examined = Arc::new(examined);
     let mut answers = JoinSet::new();
@@ -75,6 +78,17 @@ impl Examined {
             confirmed => (confirmed, true),
         };
         Ok((list?.into_inner().members, is_confirmed))
+    }
+
+    /// The number of members that a proxy at the URL can use; `None` if it is no proxy, or does not
+    /// answer. A member does not have the path.
+    async fn proxy(&self, url: &str) -> Option<usize> {
+        let url = format!("{}/v2/config/local/proxy", url.trim_end_matches('/'));
+        let (_, body) = channel::get(&url, self.access.tls(), CONNECT_MAX)
+            .await
+            .ok()?;
+        let body: serde_json::Value = serde_json::from_slice(&body).ok()?;
+        body.get("endpoints")?.as_array().map(Vec::len)
     }
 
     /// What answers at the client URLs of a member.

@@ -1,10 +1,22 @@
-//! What the addresses of members show: voters that fail together.
+//! What the addresses show: voters that fail together, and proxies that reach no member.
 
 use std::collections::BTreeMap;
 
 use super::super::facts::{Facts, MemberFacts};
 use super::super::finding::Severity::*;
 use super::Findings;
+
+/// Proxies among the endpoints that no member is in reach of.
+pub(super) fn proxies(found: &mut Findings, facts: &Facts) {
+    for (endpoint, usable) in &facts.proxies {
+        if *usable == 0 {
+            let fault = format!("the proxy {endpoint} reaches none of its members");
+            let remedy = "start the members, or admit the host of the proxy to their client port \
+                          (2379) and peer port (2380); it then serves by itself";
+            found.add(Critical, "proxy", None, fault, remedy);
+        }
+    }
+}
 
 /// Voters on one host whose loss is the loss of the majority.
 pub(super) fn one_host(found: &mut Findings, facts: &Facts) {

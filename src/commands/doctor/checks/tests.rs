@@ -40,6 +40,7 @@ fn cluster(size: u64, change: impl Fn(&mut Facts)) -> Facts {
     let mut facts = Facts {
         endpoints: vec![("http://10.0.0.1:2379".to_owned(), None)],
         members: (1..=size).map(|id| member(id, answers(status()))).collect(),
+        proxies: Vec::new(),
         confirmed: true,
     };
     change(&mut facts);
@@ -271,6 +272,15 @@ fn without_an_endpoint_the_verdict_is_critical() {
             .push(("http://a:1".to_owned(), Some("timeout".to_owned())));
     });
     assert_eq!(found(&facts), [(Warning, "endpoint", None)]);
+}
+
+#[test]
+fn a_proxy_without_members_is_named() {
+    let facts = cluster(3, |facts| {
+        facts.proxies = vec![("http://a:1".to_owned(), 0), ("http://b:1".to_owned(), 2)];
+    });
+    assert_eq!(found(&facts), [(Critical, "proxy", None)]);
+    assert!(diagnose(&facts)[0].fault.contains("http://a:1"));
 }
 
 #[test]
