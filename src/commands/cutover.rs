@@ -43,6 +43,11 @@ enum CutoverCommandError {
     Refused(String),
 }
 
+/// The command line.
+pub(super) fn command() -> clap::Command {
+    <CutoverArguments as clap::CommandFactory>::command()
+}
+
 /// Runs the command.
 pub(crate) fn run(words: &[String]) -> ExitCode {
     let arguments = CutoverArguments::parse_from(words);

@@ -66,6 +66,11 @@ fn remedy(status: &Status) -> String {
     remedy.map_or_else(String::new, |remedy| format!(". {remedy}"))
 }
 
+/// The command line.
+pub(super) fn command() -> clap::Command {
+    <ExportArguments as clap::CommandFactory>::command()
+}
+
 /// Runs the command.
 pub(crate) fn run(words: &[String]) -> ExitCode {
     let arguments = ExportArguments::parse_from(words);

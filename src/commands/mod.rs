@@ -40,7 +40,7 @@ use crate::signals::{Signals, Stop};
 const STOP_MAX: Duration = Duration::from_secs(8);
 
 /// The command lines of the commands that have flags.
-fn all() -> [Command; 9] {
+fn all() -> [Command; 12] {
     [
         crate::playground::command(),
         discovery::command(),
@@ -49,6 +49,9 @@ fn all() -> [Command; 9] {
         promote::command(),
         replace::command(),
         import::command(),
+        follow::command(),
+        cutover::command(),
+        export::command(),
         util::command(),
         grpc_proxy::command(),
     ]

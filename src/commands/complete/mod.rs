@@ -172,6 +172,9 @@ mod tests {
         let all = levels();
         for (name, _) in flags::help::summaries() {
             entry(&all, "", name);
+            let has_flags = !["man", "version", "help"].contains(&name);
+            let is_level = all.iter().any(|level| level.path == name);
+            assert_eq!(is_level, has_flags, "{name}");
         }
         assert_eq!(entry(&all, "", "--data-dir").value, Takes::File);
         assert_eq!(entry(&all, "", "--pre-vote").value, Takes::Nothing);

@@ -55,6 +55,11 @@ struct FollowPlan {
     access: Arc<MemberAccess>,
 }
 
+/// The command line.
+pub(super) fn command() -> clap::Command {
+    <FollowArguments as clap::CommandFactory>::command()
+}
+
 /// Runs the command.
 pub(crate) fn run(program: &str, words: &[String]) -> ExitCode {
     let (own, of_host) = split(words);
