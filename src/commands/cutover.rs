@@ -35,8 +35,9 @@ struct CutoverArguments {
 #[derive(Debug, thiserror::Error)]
 enum CutoverCommandError {
     #[error(
-        "cannot reach the follower in {}: {error}. Run this where keelson follow runs, with its \
-         --data-dir and as its user", dir.display()
+        "no answer of the follower in {}: {error}. Run this where keelson follow runs, with its \
+         --data-dir and as its user. If it ended meanwhile, its source may still refuse requests: \
+         etcdctl alarm disarm there ends that", dir.display()
     )]
     Unreachable { dir: PathBuf, error: io::Error },
     #[error("{0}")]

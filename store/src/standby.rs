@@ -23,6 +23,11 @@ impl Store {
         self.view().compact_revision()
     }
 
+    /// The number of members, learners included, in this member's applied state.
+    pub fn member_count(&self) -> usize {
+        self.view().members().len()
+    }
+
     /// Whether a lease is in this member's applied state.
     pub fn has_lease(&self, id: i64) -> bool {
         self.view().lease(id).is_some()

@@ -9,16 +9,17 @@ use keelson_store::{Config, OpenError, Store};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Builder;
 use tonic::Status;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::FollowPlan;
 use super::source::SourceMember;
 use crate::commands::export::{self, ExportCommandError};
-use crate::flags::Values;
-use crate::options::{self, HostOptions};
+use crate::options::HostOptions;
 
 /// The file that names the source.
 const MARKER: &str = "standby.json";
+/// The file that is there while the standby is not whole.
+const UNFINISHED: &str = "standby.unfinished";
 /// The end of the name of the snapshot, beside the data directory, while it is needed.
 const PART: &str = ".follow.part";
 /// Added to the source's term. Terms are in the headers of answers, and clients such as Patroni
@@ -40,6 +41,11 @@ pub(super) enum BeginError {
     Options(String),
     #[error("{0}")]
     Open(#[from] OpenError),
+    #[error(
+        "--initial-cluster names several members: a standby begins with one, and gets others by \
+         MemberAdd once it is open"
+    )]
+    Founders,
     #[error("no member of the source answers: {}", .0.message())]
     Source(Status),
     #[error("the snapshot of the source: {0}")]
@@ -54,17 +60,21 @@ pub(super) enum BeginError {
     Runtime(io::Error),
 }
 
-/// Makes the data directory unless there is one. Returns what it follows; `None` if that is not
-/// known.
+/// Makes the data directory unless there is one, or `anew`. Returns what it follows; `None` if that
+/// is not known.
 pub(super) fn begin(
     options: &HostOptions,
     plan: &FollowPlan,
+    anew: bool,
 ) -> Result<Option<Marker>, BeginError> {
     let config = match &options.member {
         Ok(member) => &member.config,
         Err(fault) => return Err(BeginError::Options(fault.to_string())),
     };
-    if Store::is_there(config)? {
+    if config.initial_cluster.len() > 1 {
+        return Err(BeginError::Founders);
+    }
+    if !anew && !is_unfinished(config) && Store::is_there(config)? {
         return read(&config.data_dir);
     }
     let runtime = Builder::new_current_thread().enable_all().build();
@@ -77,40 +87,80 @@ pub(super) fn begin(
     made.map(Some)
 }
 
+/// Makes the data directory from a new snapshot. A former standby is there until that has arrived.
 pub(super) async fn make(
     config: &Config,
     plan: &FollowPlan,
     part: &Path,
 ) -> Result<Marker, BeginError> {
-    let mut last = Status::unavailable("--from names none");
+    let mut last = BeginError::Source(Status::unavailable("--from names none"));
     for url in &plan.urls {
-        let source = match SourceMember::connect(&plan.access, url).await {
-            Ok(source) => source,
-            Err(status) => {
-                last = status;
-                continue;
+        match fetch(plan, url, part).await {
+            Ok((file, source, marker)) => {
+                restore(config, &file, &source, &marker)?;
+                return Ok(marker);
             }
-        };
-        // Before the snapshot: a change between the two is found by the first comparison.
-        let auth_revision = source.auth_revision().await.map_err(BeginError::Source)?;
-        info!(url, "taking a snapshot of the source");
-        export::download(&plan.access, url, part).await?;
-        let file = SnapshotFile::open(part)?;
-        file.check_sum()?;
-        let term = source.status.raft_term.saturating_add(TERM_MARGIN);
-        let restored = snapshot::restore_standby(&file, config, term)?;
-        info!(
-            revision = restored.revision,
-            "the snapshot of the source is restored"
-        );
-        let marker = Marker {
-            cluster: source.cluster(),
-            auth_revision,
-        };
-        write(&config.data_dir, &marker)?;
-        return Ok(marker);
+            Err(error) => {
+                warn!(url, %error, "no snapshot of the source; trying the next member");
+                last = error;
+            }
+        }
     }
-    Err(BeginError::Source(last))
+    Err(last)
+}
+
+async fn fetch(
+    plan: &FollowPlan,
+    url: &str,
+    part: &Path,
+) -> Result<(SnapshotFile, SourceMember, Marker), BeginError> {
+    let source = SourceMember::connect(&plan.access, url).await;
+    let source = source.map_err(BeginError::Source)?;
+    // Before the snapshot: a change between the two is found by the first comparison.
+    let auth_revision = source.auth_revision().await.map_err(BeginError::Source)?;
+    info!(url, "taking a snapshot of the source");
+    export::download(&plan.access, url, part).await?;
+    let file = SnapshotFile::open(part)?;
+    file.check_sum()?;
+    let marker = Marker {
+        cluster: source.cluster(),
+        auth_revision,
+    };
+    Ok((file, source, marker))
+}
+
+/// Replaces what is in the data directory. Until it is whole, a file states that it is not.
+fn restore(
+    config: &Config,
+    file: &SnapshotFile,
+    source: &SourceMember,
+    marker: &Marker,
+) -> Result<(), BeginError> {
+    let path = config.data_dir.join(UNFINISHED);
+    let failed = |error| BeginError::Io {
+        path: path.clone(),
+        error,
+    };
+    let was_unfinished = is_unfinished(config);
+    disk::create_dir_durably(&RealDisk, &config.data_dir).map_err(failed)?;
+    if was_unfinished || Store::is_there(config)? {
+        disk::replace_file(&RealDisk, &path, &[]).map_err(failed)?;
+        clear(config)?;
+    }
+    disk::replace_file(&RealDisk, &path, &[]).map_err(failed)?;
+    let term = source.status.raft_term.saturating_add(TERM_MARGIN);
+    let restored = snapshot::restore_standby(file, config, term)?;
+    info!(
+        revision = restored.revision,
+        "the snapshot of the source is restored"
+    );
+    write(&config.data_dir, marker)?;
+    disk::remove_file(&RealDisk, &path).map_err(failed)
+}
+
+fn is_unfinished(config: &Config) -> bool {
+    let path = config.data_dir.join(UNFINISHED);
+    RealDisk.exists(&path).unwrap_or_default()
 }
 
 fn write(data_dir: &Path, marker: &Marker) -> Result<(), BeginError> {
@@ -128,11 +178,9 @@ pub(super) fn read(data_dir: &Path) -> Result<Option<Marker>, BeginError> {
 }
 
 /// Removes the standby, which is stopped, from its directories.
-pub(super) fn clear(data_dir: &Path, values: &Values) -> Result<(), BeginError> {
-    let member = data_dir.join("member");
-    let wal = options::wal_dir(values);
-    let mut gone = vec![member.clone()];
-    for dir in wal.iter() {
+fn clear(config: &Config) -> Result<(), BeginError> {
+    let mut gone = vec![config.data_dir.join("member")];
+    for dir in config.wal_dir.iter() {
         let names = RealDisk.list(dir);
         let names = names.map_err(|error| BeginError::Io {
             path: dir.clone(),

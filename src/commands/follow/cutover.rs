@@ -9,13 +9,19 @@ use std::time::Duration;
 
 use keelson_proto::etcdserverpb::alarm_request::AlarmAction;
 use keelson_proto::internal::Replicate;
+use keelson_store::{Error, StateError};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tonic::Status;
 use tracing::{info, warn};
 
+use super::FollowPlan;
 use super::follower::{FollowError, Follower};
 use super::source::SourceMember;
+
+/// How often the opening is proposed, and the pause between.
+const OPENINGS_MAX: usize = 60;
+const OPENING_RETRY: Duration = Duration::from_millis(500);
 
 /// A request of `keelson cutover`.
 pub(super) struct CutoverRequest {
@@ -34,8 +40,8 @@ pub(super) enum CutoverError {
     Follow(#[from] FollowError),
     #[error(
         "the contents differ at revision {revision}: HashKV {ours} here and {theirs} at the \
-         source, compacted {our_compaction} and {their_compaction}. Empty the data directory of \
-         the standby, and follow anew"
+         source, compacted {our_compaction} and {their_compaction}. The standby begins anew, from \
+         another snapshot"
     )]
     Differs {
         revision: i64,
@@ -44,6 +50,12 @@ pub(super) enum CutoverError {
         our_compaction: i64,
         their_compaction: i64,
     },
+    #[error(
+        "whether the standby is open is not known ({0}), so the source goes on refusing requests. \
+         Once a quorum of the standby serves, a put shows whether it is open; if it is not, \
+         etcdctl alarm disarm at the source ends the refusals"
+    )]
+    Unknown(String),
     #[error(
         "the source is still written to: it is at revision {0} now. Stop its writers, or leave \
          out --no-fence"
@@ -66,7 +78,9 @@ impl From<keelson_store::Error> for CutoverError {
 /// A cut-over that waits until everything is followed.
 pub(super) struct Pending {
     request: CutoverRequest,
-    source: SourceMember,
+    plan: FollowPlan,
+    /// Whose alarm the fence is.
+    member: u64,
     /// The last revision of the source.
     pub(super) target: i64,
     began: Instant,
@@ -76,11 +90,15 @@ impl Pending {
     /// Fences the source, if it is to be, and notes how far it is.
     pub(super) async fn begin(
         request: CutoverRequest,
+        plan: &FollowPlan,
         source: &SourceMember,
     ) -> Result<Pending, FollowError> {
         let began = Instant::now();
         let fenced = match request.fence {
-            true => source.fence(AlarmAction::Activate).await,
+            true => {
+                let member = source.member_id();
+                source.fence(AlarmAction::Activate, member).await
+            }
             false => Ok(()),
         };
         // The member has applied the alarm, and all before it.
@@ -90,7 +108,8 @@ impl Pending {
         };
         let pending = |target| Pending {
             request,
-            source: source.clone(),
+            plan: plan.clone(),
+            member: source.member_id(),
             target,
             began,
         };
@@ -121,7 +140,7 @@ impl Pending {
     pub(super) async fn failed(self, why: &str) {
         let mut text = why.to_owned();
         if self.request.fence
-            && let Err(error) = self.source.fence(AlarmAction::Deactivate).await
+            && let Err(error) = self.end_fence().await
         {
             text += &format!(
                 ". The source refuses requests: etcdctl alarm disarm ends that ({})",
@@ -130,6 +149,33 @@ impl Pending {
         }
         warn!(why = text, "the standby is not opened");
         // The command may have been stopped.
+        let _ = self.request.reply.send(Err(text));
+    }
+
+    /// Through any member of the source: the one that was followed may be gone.
+    async fn end_fence(&self) -> Result<(), Status> {
+        let access = &self.plan.access;
+        let mut last = Status::unavailable("--from names none");
+        for url in self.plan.urls.iter().chain(&self.plan.urls) {
+            let ended = match SourceMember::connect(access, url).await {
+                Ok(source) => source.fence(AlarmAction::Deactivate, self.member).await,
+                Err(status) => Err(status),
+            };
+            match ended {
+                Ok(()) => return Ok(()),
+                Err(status) => {
+                    // The second time with a new token.
+                    access.may_log_in_again(&status);
+                    last = status;
+                }
+            }
+        }
+        Err(last)
+    }
+
+    /// Answers, and leaves the fence: both clusters could take writes otherwise.
+    pub(super) fn unknown(self, text: String) {
+        warn!(why = text, "it is not known whether the standby is open");
         let _ = self.request.reply.send(Err(text));
     }
 
@@ -155,7 +201,7 @@ impl Follower<'_> {
         pending: &Pending,
     ) -> Result<String, CutoverError> {
         self.compare_users(source).await?;
-        self.compare_leases(source).await?;
+        while self.compare_leases(source).await? {}
         let revision = self.store.revision();
         let theirs = source.hash_kv(revision).await?;
         if self.store.compacted() < theirs.compact_revision {
@@ -175,12 +221,7 @@ impl Follower<'_> {
         if now != revision {
             return Err(CutoverError::Written(now));
         }
-        let command = Replicate {
-            after: revision,
-            open: true,
-            ..Replicate::default()
-        };
-        self.store.replicate(command).await?;
+        self.propose_opening(revision).await?;
         let took = pending.began.elapsed().as_millis();
         let mut text = format!(
             "This cluster is open for writes, from revision {revision} on, after {took} ms. \
@@ -200,5 +241,30 @@ impl Follower<'_> {
                      restarted.\n";
         }
         Ok(text)
+    }
+
+    /// Opens the standby at this revision. A proposal without an outcome may take effect later, so
+    /// it is repeated until one has an outcome.
+    async fn propose_opening(&self, revision: i64) -> Result<(), CutoverError> {
+        let mut last = String::new();
+        for _ in 0..OPENINGS_MAX {
+            let command = Replicate {
+                after: revision,
+                open: true,
+                ..Replicate::default()
+            };
+            match self.store.replicate(command).await {
+                // Of an earlier one.
+                Ok(()) | Err(Error::State(StateError::NoStandby)) => {
+                    return match self.store.is_standby() {
+                        true => Err(CutoverError::Written(self.store.revision())),
+                        false => Ok(()),
+                    };
+                }
+                Err(error) => last = error.to_string(),
+            }
+            sleep(OPENING_RETRY).await;
+        }
+        Err(CutoverError::Unknown(last))
     }
 }

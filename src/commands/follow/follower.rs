@@ -81,6 +81,8 @@ pub(super) async fn follow(
             match error {
                 FollowError::Opened => return None,
                 FollowError::Anew(why) => return Some(why),
+                // A token has ended: the next connection has another.
+                FollowError::Lost(status) if plan.access.may_log_in_again(&status) => continue,
                 error if error.to_string() != warned => {
                     warn!(url, %error, "the source cannot be followed; trying again");
                     warned = error.to_string();
@@ -140,7 +142,7 @@ impl Follower<'_> {
                     if request.reply.is_closed() {
                         continue;
                     }
-                    self.pending = Some(Pending::begin(request, &source).await?);
+                    self.pending = Some(Pending::begin(request, self.plan, &source).await?);
                 }
                 () = Pending::late(&self.pending) => {
                     let behind = "the source has more than was followed in time";
@@ -165,10 +167,15 @@ impl Follower<'_> {
                 pending.succeeded(text);
                 Err(FollowError::Opened)
             }
+            Err(error @ CutoverError::Unknown(_)) => {
+                pending.unknown(error.to_string());
+                Err(FollowError::Opened)
+            }
             Err(error) => {
                 pending.failed(&error.to_string()).await;
                 match error {
                     CutoverError::Follow(error) => Err(error),
+                    CutoverError::Differs { .. } => Err(FollowError::Anew(error.to_string())),
                     _ => Ok(()),
                 }
             }
@@ -202,9 +209,15 @@ impl Follower<'_> {
             }
             let end = command.after + command.revisions.len() as i64;
             self.store.replicate(command).await?;
-            if self.store.revision() != end {
+            let revision = self.store.revision();
+            if revision < end {
                 let why = format!("a change of revision {end} did not take effect here");
                 return Err(FollowError::Anew(why));
+            }
+            if end < revision {
+                // An earlier proposal, of unknown outcome, has taken effect: the watch begins anew
+                // behind it.
+                return Err(Status::aborted("more was followed than was known").into());
             }
         }
         Ok(())
@@ -240,10 +253,12 @@ impl Follower<'_> {
         }
     }
 
+    /// Grants the leases that are new at the source, at most [`LEASES_MAX`], and forgets those that
+    /// have ended. Returns whether there are more new ones.
     pub(super) async fn compare_leases(
         &mut self,
         source: &SourceMember,
-    ) -> Result<(), FollowError> {
+    ) -> Result<bool, FollowError> {
         let (ids, revision) = source.leases().await?;
         let theirs: BTreeSet<_> = ids.into_iter().collect();
         let ours: BTreeSet<_> = self.store.lease_ids().into_iter().collect();
@@ -251,19 +266,22 @@ impl Follower<'_> {
             after: self.store.revision(),
             ..Replicate::default()
         };
-        for id in theirs.difference(&ours).copied().take(LEASES_MAX) {
+        let new: Vec<_> = theirs.difference(&ours).copied().collect();
+        let more = LEASES_MAX < new.len();
+        for id in new.into_iter().take(LEASES_MAX) {
             let ttl = source.granted_ttl(id).await?;
             command
                 .leases
                 .extend(ttl.map(|ttl| ReplicatedLease { id, ttl }));
         }
-        // Its keys were deleted at that revision or before: here as well.
-        if revision <= self.store.revision() {
+        // Their keys were deleted at that revision or before: here as well. A member that lags may
+        // not have them yet.
+        if revision == self.store.revision() {
             command.gone = ours.difference(&theirs).copied().collect();
         }
-        match command.leases.is_empty() && command.gone.is_empty() {
-            true => Ok(()),
-            false => Ok(self.store.replicate(command).await?),
+        if !command.leases.is_empty() || !command.gone.is_empty() {
+            self.store.replicate(command).await?;
         }
+        Ok(more)
     }
 }

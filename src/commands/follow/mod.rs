@@ -23,6 +23,7 @@ use clap::{CommandFactory, Parser};
 use keelson_store::Store;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use self::begin::Marker;
@@ -32,6 +33,9 @@ use crate::flags::Values;
 use crate::flags::syntax::{self, Parsed};
 use crate::host::{self, Companion};
 use crate::options::HostOptions;
+
+/// How long the answer to a cut-over may take before the standby begins anew.
+const ANSWER_TIME: Duration = Duration::from_secs(1);
 
 /// Run a member that follows another cluster, and serves its reads at the same revisions. Every
 /// other flag is one of a member: --data-dir, --name, --listen-client-urls and so on.
@@ -124,12 +128,13 @@ fn split(words: &[String]) -> (Vec<String>, Vec<String>) {
 
 /// Runs the member; again from a new snapshot whenever it cannot go on.
 fn run_until_ended(program: &str, values: &Values, plan: &FollowPlan) -> ExitCode {
+    let mut is_anew = false;
     loop {
         let options = match HostOptions::from_values(values) {
             Ok(options) => options,
             Err(fault) => return crate::refuse_flags(program, &fault.to_string()),
         };
-        let marker = match begin::begin(&options, plan) {
+        let marker = match begin::begin(&options, plan, is_anew) {
             Ok(marker) => marker,
             Err(fault) => {
                 error!(error = %fault, plain = %fault, "the standby cannot begin");
@@ -137,25 +142,42 @@ fn run_until_ended(program: &str, values: &Values, plan: &FollowPlan) -> ExitCod
             }
         };
         let anew = Arc::new(Mutex::new(None));
-        let data_dir = options.data_dir.clone();
         let companion = companion(plan.clone(), marker, Arc::clone(&anew));
         if let Some(code) = host::run_with(program, options, Some(companion)) {
             return code;
         }
-        let why = anew.lock().take().unwrap_or_default();
-        warn!(why, "the standby begins anew, with another snapshot");
-        if let Err(fault) = begin::clear(&data_dir, values) {
-            error!(error = %fault, plain = %fault, "the standby cannot begin anew");
-            return ExitCode::FAILURE;
+        match anew.lock().take() {
+            Some(Anew::Alone(why)) => {
+                warn!(why, "the standby begins anew, with another snapshot");
+                is_anew = true;
+            }
+            Some(Anew::Several(why)) => {
+                error!(
+                    why,
+                    "the standby must begin anew, and has several members: remove the others' data, \
+                     and keelson follow with one"
+                );
+                return ExitCode::FAILURE;
+            }
+            None => is_anew = false,
         }
     }
+}
+
+/// Why a standby must begin anew.
+#[derive(Debug)]
+enum Anew {
+    /// It is the only member.
+    Alone(String),
+    /// Other members would keep the former state.
+    Several(String),
 }
 
 /// The task beside the member. It ends if the standby must begin anew.
 fn companion(
     plan: FollowPlan,
     marker: Option<Marker>,
-    anew: Arc<Mutex<Option<String>>>,
+    anew: Arc<Mutex<Option<Anew>>>,
 ) -> Companion {
     Box::new(move |store: Store| {
         Box::pin(async move {
@@ -168,12 +190,21 @@ fn companion(
             let dir = store.config().data_dir.clone();
             let control = control::serve(dir, requests);
             tokio::pin!(control);
+            let follow = follower::follow(store.clone(), plan, marker, cutovers);
             let why = tokio::select! {
-                why = follower::follow(store, plan, marker, cutovers) => why,
+                why = follow => why,
                 never = &mut control => match never {},
             };
             match why {
-                Some(why) => *anew.lock() = Some(why),
+                Some(why) => {
+                    let is_alone = store.member_count() == 1;
+                    *anew.lock() = Some(match is_alone {
+                        true => Anew::Alone(why),
+                        false => Anew::Several(why),
+                    });
+                    // The answer to a cut-over may still have to be sent.
+                    let _ = timeout(ANSWER_TIME, control).await;
+                }
                 // The answer to the cut-over is still to be sent.
                 None => match control.await {},
             }

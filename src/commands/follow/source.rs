@@ -16,6 +16,7 @@ use keelson_proto::etcdserverpb::{
 };
 use keelson_store::{Error, StateError};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Status, Streaming};
 
@@ -108,6 +109,7 @@ impl SourceMember {
 
     /// The compaction, if it is later than the known one.
     pub(super) async fn compacted_after(&self, known: i64) -> Result<Option<i64>, Status> {
+        // Of one key: a count of all would walk the source's index.
         let at_known = RangeRequest {
             key: ALL.into(),
             revision: known.max(1),
@@ -121,16 +123,19 @@ impl SourceMember {
             Err(status) => return Err(status),
         }
         // A watch from a compacted revision ends with the compaction.
+        let late = |_| Status::deadline_exceeded("it is silent");
         let mut watch = self.watch(known.max(1)).await?;
-        while let Some(response) = watch.responses.message().await? {
-            if response.canceled {
-                return Ok(Some(response.compact_revision).filter(|revision| known < *revision));
-            }
-            if !response.created {
-                break;
+        loop {
+            let response = timeout(ANSWER_MAX, watch.responses.message()).await;
+            match response.map_err(late)?? {
+                Some(response) if response.canceled => {
+                    let compacted = response.compact_revision;
+                    return Ok(Some(compacted).filter(|revision| known < *revision));
+                }
+                Some(response) if response.created => {}
+                _ => return Ok(None),
             }
         }
-        Ok(None)
     }
 
     /// The ids of all leases, and the revision at which they were read.
@@ -159,13 +164,16 @@ impl SourceMember {
         Ok(hash.into_inner())
     }
 
-    /// Raises or clears the alarm CORRUPT of this member, with which a cluster refuses all reads
-    /// and writes of keys and leases.
-    pub(super) async fn fence(&self, action: AlarmAction) -> Result<(), Status> {
-        let header = self.status.header.unwrap_or_default();
+    pub(super) fn member_id(&self) -> u64 {
+        self.status.header.unwrap_or_default().member_id
+    }
+
+    /// Raises or clears the alarm CORRUPT of a member, with which a cluster refuses all reads and
+    /// writes of keys and leases.
+    pub(super) async fn fence(&self, action: AlarmAction, member_id: u64) -> Result<(), Status> {
         let alarm = AlarmRequest {
             action: action.into(),
-            member_id: header.member_id,
+            member_id,
             alarm: AlarmType::Corrupt.into(),
         };
         // etcd's answer has no header.

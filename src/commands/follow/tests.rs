@@ -6,8 +6,11 @@ use std::time::Instant;
 use keelson_proto::etcdserverpb::*;
 use keelson_store::{Config, Error, StateError};
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use super::cutover::{CutoverRequest, Pending};
+use super::source::SourceMember;
 use super::*;
 
 fn put(key: &str, value: &str, lease: i64) -> PutRequest {
@@ -53,7 +56,7 @@ async fn standby(dir: &Path, url: &str) -> (Store, JoinHandle<()>) {
 }
 
 /// Why it begins anew, once it does.
-type Reason = Arc<Mutex<Option<String>>>;
+type Reason = Arc<Mutex<Option<Anew>>>;
 
 async fn standby_with_reason(dir: &Path, url: &str) -> (Store, JoinHandle<()>, Reason) {
     let config = Config::single("standby", dir.join("standby"));
@@ -178,10 +181,41 @@ async fn a_standby_behind_a_compaction_begins_anew() {
     let (store, task, reason) = standby_with_reason(dir.path(), &url).await;
     let ended = tokio::time::timeout(Duration::from_secs(60), task).await;
     ended.expect("it ends").unwrap();
-    let why = reason.lock().take().unwrap_or_default();
+    let Some(Anew::Alone(why)) = reason.lock().take() else {
+        panic!("it is the only member");
+    };
     let expected = format!("the source is compacted up to revision {}", revision - 2);
     assert!(why.starts_with(&expected), "{why}");
     store.shutdown().await;
+    source.shutdown().await;
+}
+
+/// Through another member, if the one that was followed is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cut_over_that_fails_ends_the_fence() {
+    let dir = tempfile::tempdir().unwrap();
+    let (source, url) = source(dir.path()).await;
+    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let gone = format!("http://{}", gone.local_addr().unwrap());
+    let arguments = FollowArguments::parse_from(["follow", "--from", &url]);
+    let plan = FollowPlan {
+        urls: vec![gone, url.clone()],
+        access: Arc::new(arguments.access.access().unwrap()),
+    };
+    let member = SourceMember::connect(&plan.access, &url).await.unwrap();
+    let (reply, answer) = oneshot::channel();
+    let request = CutoverRequest {
+        fence: true,
+        patience: Duration::from_secs(60),
+        reply,
+    };
+    let pending = Pending::begin(request, &plan, &member).await.unwrap();
+    assert_eq!(pending.target, source.revision());
+    let fenced = source.put(put("during", "v", 0)).await.map(drop);
+    assert_eq!(fenced, Err(Error::State(StateError::Corrupt)));
+    pending.failed("a reason").await;
+    assert_eq!(answer.await.unwrap(), Err("a reason".to_owned()));
+    source.put(put("after", "v", 0)).await.unwrap();
     source.shutdown().await;
 }
 

@@ -17,7 +17,7 @@ use crate::Config;
 use crate::disk::{Disk, ReadOnlyFile, RealDisk};
 use crate::snapshot::directory::NewDirectory;
 use crate::snapshot::hash_kv::compacted;
-use crate::snapshot::restore::{RestoreError, fill, word};
+use crate::snapshot::restore::{RestoreError, fill, fill_alarms, word};
 use crate::snapshot::{InputError, SnapshotFile, buckets};
 
 /// Bytes of applied rows that are written to the engine at once.
@@ -116,7 +116,10 @@ pub fn import(
     let (mut end, held) = source.begin(&directory)?;
     let mut import = Import::new(Arc::clone(&directory.engine), held.first(), 0);
     let dropped = match &source.database {
-        Some(database) => fill(database, &mut import)?,
+        Some(database) => {
+            fill_alarms(database, &mut import)?;
+            fill(database, &mut import)?
+        }
         None => Vec::new(),
     };
     for (key, row) in &source.v2.rows {

@@ -118,8 +118,12 @@ fn restore_as(
     let mut import = Import::new(engine, mark.index.0, options.bump_revision);
     let dropped = fill(file, &mut import)?;
     match standby {
+        // Alarms are those of the source's members, and end there.
         Some(_) => import.standby(),
-        None => fill_tree(file, &mut import)?,
+        None => {
+            fill_alarms(file, &mut import)?;
+            fill_tree(file, &mut import)?;
+        }
     }
     let newest = import.newest().max(compacted(file)?);
     let bump = i64::try_from(options.bump_revision).unwrap_or(i64::MAX);
@@ -163,7 +167,7 @@ pub(crate) fn word(file: &SnapshotFile, key: &[u8]) -> Result<u64, InputError> {
     Ok(bytes.map_or(0, u64::from_be_bytes))
 }
 
-/// Imports etcd's buckets. Returns the members that are left out.
+/// Imports etcd's buckets but for alarms. Returns the members that are left out.
 pub(crate) fn fill(
     file: &SnapshotFile,
     import: &mut Import,
@@ -176,13 +180,17 @@ pub(crate) fn fill(
         let lease = lease.map_err(|error| file.wrong(buckets::LEASE, error))?;
         Ok::<_, RestoreError>(import.lease(lease)?)
     })?;
+    fill_auth(file, import)?;
+    members(file)
+}
+
+/// Imports the alarms.
+pub(crate) fn fill_alarms(file: &SnapshotFile, import: &mut Import) -> Result<(), RestoreError> {
     file.rows(buckets::ALARM, |row| {
         let alarm = AlarmMember::decode(row.key);
         let alarm = alarm.map_err(|error| file.wrong(buckets::ALARM, error))?;
         Ok::<_, RestoreError>(import.alarm(&alarm)?)
-    })?;
-    fill_auth(file, import)?;
-    members(file)
+    })
 }
 
 /// Imports the bucket of the v2 tree.

@@ -65,8 +65,10 @@ impl StateMachine {
             self.set_lease(lease);
             changes.push(LeaseChange::Granted(lease));
         }
-        if request.after == self.shared.revision() {
-            for revision in request.revisions {
+        let before = self.shared.revision();
+        // Those that are here already are of a proposal whose outcome was not known in time.
+        if let Ok(present) = usize::try_from(before - request.after) {
+            for revision in request.revisions.into_iter().skip(present) {
                 self.replicate(revision);
             }
         }
@@ -79,7 +81,8 @@ impl StateMachine {
                 physical: false,
             })?;
         }
-        if request.open {
+        // Opened at another revision it would be without changes, or with more than was compared.
+        if request.open && request.after == before {
             self.open_standby();
         }
         Ok(Response::Empty)

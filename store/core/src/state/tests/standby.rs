@@ -98,8 +98,25 @@ fn the_same_changes_make_the_same_rows() {
     let once = hash(&machine);
     machine.apply(Op::Replicate(first)).unwrap();
     assert_eq!(hash(&machine), once);
+    // The proposal of unknown outcome was a part of this one.
+    let longer = revisions(
+        2,
+        vec![
+            vec![change("a", Some("2"), 7)],
+            vec![change("b", Some("3"), 0)],
+        ],
+    );
+    machine.apply(Op::Replicate(longer)).unwrap();
+    assert_eq!(hash(&machine), once);
     let deletion = vec![change("a", None, 0), change("b", None, 0)];
-    let second = revisions(4, vec![deletion, vec![change("a", Some("4"), 0)]]);
+    let second = revisions(
+        3,
+        vec![
+            vec![change("b", Some("3"), 0)],
+            deletion,
+            vec![change("a", Some("4"), 0)],
+        ],
+    );
     machine.apply(Op::Replicate(second)).unwrap();
     assert_eq!(hash(&machine), hash(&source));
 }
@@ -133,10 +150,16 @@ fn it_takes_no_other_changes_until_it_is_opened() {
     let engine = Arc::clone(&machine.engine);
     let reopened = StateMachine::open(engine, Limits::default()).unwrap();
     assert!(reopened.expect("a state").view().is_standby());
-    let open = Replicate {
+    let at = |after| Replicate {
+        after,
         open: true,
         ..Replicate::default()
     };
+    // Opened at another revision it would not have what was compared.
+    machine.apply(Op::Replicate(at(0))).unwrap();
+    machine.apply(Op::Replicate(at(2))).unwrap();
+    assert!(machine.state.view().is_standby());
+    let open = at(1);
     machine.apply(Op::Replicate(open.clone())).unwrap();
     assert!(!machine.state.view().is_standby());
     machine.put(put("a", "1")).unwrap();
