@@ -81,7 +81,12 @@ impl ProxyOptions {
         }
         Ok(ProxyOptions {
             data_dir: data_dir(values),
-            listeners: ClientListeners::from_values(values, &urls.listen_client, &mut warnings)?,
+            listeners: ClientListeners::from_values(
+                values,
+                &urls.listen_client,
+                &[],
+                &mut warnings,
+            )?,
             upstream: Upstream::from_values(values)?,
             max_concurrent_streams: values.count32("max-concurrent-streams"),
             access: access(values)?,
@@ -103,6 +108,7 @@ impl MemberOptions {
         let (peer_tls, self_signed) =
             options_tls::peer_tls(values, &urls.listen_peer, &mut warnings)?;
         warnings.extend(options_tls::open_to_all(&urls.listen_peer, &peer_tls));
+        let metrics = metrics_urls(values)?;
         let mut config = config(values, &urls)?;
         config.peer_tls = peer_tls;
         config.validate()?;
@@ -118,9 +124,14 @@ impl MemberOptions {
         Ok(MemberOptions {
             config,
             backup: backup(values)?,
-            listeners: ClientListeners::from_values(values, &urls.listen_client, &mut warnings)?,
+            listeners: ClientListeners::from_values(
+                values,
+                &urls.listen_client,
+                &metrics,
+                &mut warnings,
+            )?,
             self_signed,
-            metrics_urls: metrics_urls(values)?,
+            metrics_urls: metrics,
             warnings,
         })
     }

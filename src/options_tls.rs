@@ -81,10 +81,12 @@ pub(crate) struct ClientPort {
     pub(crate) self_signed: Option<SelfSigned>,
 }
 
-/// The TLS files for the https URLs of `urls`; flags without effect cause a warning.
+/// The TLS files for the https URLs of `urls`, and of `metrics`, which have the same certificate;
+/// flags without effect cause a warning.
 pub(crate) fn client_listeners(
     values: &Values,
     urls: &[Url],
+    metrics: &[Url],
     warnings: &mut Vec<String>,
 ) -> Result<ClientPort, OptionsError> {
     let parameters = parameters(values)?;
@@ -99,7 +101,8 @@ pub(crate) fn client_listeners(
     // etcd 2.3's old name stands for both `--trusted-ca-file` and `--client-cert-auth`.
     let old_ca = file(values, "ca-file");
     let auth = values.boolean("client-cert-auth") || old_ca.is_some();
-    let Some((mut files, self_signed)) = flags.server(values, urls, auth, warnings)? else {
+    let Some((mut files, self_signed)) = flags.server(values, [urls, metrics], auth, warnings)?
+    else {
         return Ok(ClientPort::default());
     };
     files.client_ca = file(values, "trusted-ca-file").or(old_ca);
@@ -149,11 +152,12 @@ struct PortFlags {
 }
 
 impl PortFlags {
-    /// The certificate for the https URLs, given or to be made; `None` without such a URL.
+    /// The certificate for the https URLs, given or to be made; `None` without such a URL. The
+    /// second list is of ports that have no flags of their own.
     fn server(
         &self,
         values: &Values,
-        urls: &[Url],
+        [urls, others]: [&[Url]; 2],
         auth: bool,
         warnings: &mut Vec<String>,
     ) -> Result<Option<(TlsFiles, Option<SelfSigned>)>, OptionsError> {
@@ -167,13 +171,15 @@ impl PortFlags {
         if auto && has_files {
             warnings.push(format!("ignoring --{} since certs given", self.auto));
         }
-        let Some(url) = urls.iter().find(|url| url.scheme().is_secure()) else {
+        let mut all = urls.iter().chain(others);
+        let Some(url) = all.find(|url| url.scheme().is_secure()) else {
             return Ok(None);
         };
         match given {
             [Some(cert), Some(key)] => Ok(Some((TlsFiles::new(cert, key), None))),
             [None, None] if auto => {
-                let signed = SelfSigned::new(values, self.directory, urls);
+                let all = [urls, others].concat();
+                let signed = SelfSigned::new(values, self.directory, &all);
                 Ok(Some((signed.files(), Some(signed))))
             }
             [None, None] => Err(OptionsError::NoCertificate(url.clone(), self.prefix)),

@@ -16,7 +16,7 @@ pub(crate) struct ClientListeners {
     pub(crate) urls: Vec<Url>,
     /// URLs that are bound if they are free: the second port of etcd 2, which its clients try.
     pub(crate) spare: Vec<Url>,
-    /// The TLS files for the https URLs among `urls`.
+    /// The TLS files for the https URLs among `urls`, and those of metrics.
     pub(crate) tls: Option<TlsFiles>,
     /// Their certificate, if it is to be made first.
     pub(crate) self_signed: Option<SelfSigned>,
@@ -26,11 +26,12 @@ impl ClientListeners {
     pub(super) fn from_values(
         values: &Values,
         urls: &[Url],
+        metrics: &[Url],
         warnings: &mut Vec<String>,
     ) -> Result<ClientListeners, OptionsError> {
         let chosen = ["listen-client-urls", "addr", "bind-addr"];
         let by_default = !chosen.iter().any(|flag| values.is_given(flag));
-        let port = options_tls::client_listeners(values, urls, warnings)?;
+        let port = options_tls::client_listeners(values, urls, metrics, warnings)?;
         Ok(ClientListeners {
             urls: urls.to_vec(),
             tls: port.files,

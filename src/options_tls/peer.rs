@@ -21,7 +21,8 @@ pub(crate) fn peer_tls(
     let client = peer_client(values)?;
     let old_ca = file(values, "peer-ca-file");
     let auth = values.boolean("peer-client-cert-auth") || old_ca.is_some();
-    let Some((mut server, self_signed)) = flags.server(values, listen, auth, warnings)? else {
+    let Some((mut server, self_signed)) = flags.server(values, [listen, &[]], auth, warnings)?
+    else {
         let server = None;
         return Ok((PeerTlsFiles { server, client }, None));
     };

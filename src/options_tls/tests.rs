@@ -20,7 +20,7 @@ fn values(flags: &[(&str, &str)]) -> Values {
 fn of(flags: &[(&str, &str)], urls: &str) -> (Result<Option<TlsFiles>, String>, usize) {
     let mut warnings = Vec::new();
     let urls = Url::parse_list(urls).expect(urls);
-    let found = client_listeners(&values(flags), &urls, &mut warnings);
+    let found = client_listeners(&values(flags), &urls, &[], &mut warnings);
     let found = found.map(|found| found.files);
     (found.map_err(|error| error.to_string()), warnings.len())
 }
@@ -39,6 +39,28 @@ fn https_needs_a_certificate_and_http_none() {
     assert!(of(&FILES[..1], https).0.is_err());
     assert_eq!(of(&FILES, "http://127.0.0.1:1"), (Ok(None), 1));
     assert_eq!(of(&[AUTH], "http://127.0.0.1:1"), (Ok(None), 1));
+}
+
+/// They needed an https client URL as well.
+#[test]
+fn https_for_metrics_alone_takes_the_clients_certificate() {
+    let url = |text: &str| Url::parse_list(text).expect(text);
+    let (client, metrics) = (url("http://127.0.0.1:1"), url("https://127.0.0.2:2"));
+    let mut warnings = Vec::new();
+    let mut of =
+        |flags: &[(&str, &str)]| client_listeners(&values(flags), &client, &metrics, &mut warnings);
+    let files = of(&FILES).expect("good").files.expect("https");
+    assert_eq!(files, TlsFiles::new("c.pem", "k.pem"));
+    let generated = of(&[("auto-tls", "true"), ("data-dir", "d")]).expect("good");
+    assert_eq!(
+        generated.self_signed.expect("made").hosts,
+        ["127.0.0.1", "127.0.0.2"]
+    );
+    let missing = of(&[]).expect_err("no certificate").to_string();
+    assert!(
+        missing.starts_with("cannot listen on TLS for https://127.0.0.2:2"),
+        "{missing}"
+    );
 }
 
 #[test]
@@ -133,7 +155,7 @@ fn a_generated_certificate_is_for_the_hosts_of_its_port() {
     let mut warnings = Vec::new();
     let urls = Url::parse_list("https://127.0.0.1:1,https://127.0.0.1:2").expect("URLs");
     let auto = values(&[("auto-tls", "true"), ("data-dir", "d")]);
-    let port = client_listeners(&auto, &urls, &mut warnings).expect("good");
+    let port = client_listeners(&auto, &urls, &[], &mut warnings).expect("good");
     let signed = port.self_signed.expect("it is made");
     assert_eq!(signed.hosts, ["127.0.0.1"]);
     assert_eq!(signed.years, 1);

@@ -76,7 +76,8 @@ pub(super) fn introduction(
     text
 }
 
-/// Commands with certificates and the user.
+/// Commands with certificates and the user. Its password and token are in no process's arguments,
+/// which every user of the machine can read.
 fn what_next_with_tls(hosts: &[Host], secure: &Secure) -> String {
     let url = |host: &Host| host.plan.client_url.clone();
     let all: Vec<String> = hosts.iter().map(url).collect();
@@ -96,10 +97,11 @@ fn what_next_with_tls(hosts: &[Host], secure: &Secure) -> String {
          etcdctl --endpoints $ENDPOINTS endpoint status -w table\n  \
          CURL=\"curl -s --cacert {ca} --cert {cert} --key {key}\"\n  \
          $CURL {first}/health\n  \
-         TOKEN=$($CURL {first}/v3/auth/authenticate \\\n    \
-         -d '{{\"name\":\"root\",\"password\":\"'$(cat {password})'\"}}' | \
+         TOKEN=$(printf '{{\"name\":\"root\",\"password\":\"%s\"}}' $(cat {password}) | \\\n    \
+         $CURL {first}/v3/auth/authenticate -d @- | \\\n    \
          sed 's/.*\"token\":\"\\([^\"]*\\)\".*/\\1/')\n  \
-         $CURL {first}/v3/kv/range -H \"Authorization: $TOKEN\" -d '{{\"key\":\"Z3JlZXRpbmc=\"}}'\n"
+         printf 'Authorization: %s' $TOKEN | $CURL {first}/v3/kv/range \\\n    \
+         -H @- -d '{{\"key\":\"Z3JlZXRpbmc=\"}}'\n"
     )
 }
 

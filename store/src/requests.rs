@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::Stream;
 use keelson_core::state::auth::{Access, Caller};
-use keelson_core::state::{self, Response, check};
+use keelson_core::state::{self, ReadView, Response, check};
 use keelson_proto::etcdserverpb::*;
 use keelson_proto::internal::AuthChange;
 use keelson_proto::internal::command::Op;
@@ -32,17 +32,14 @@ impl Store {
             self.read_index().await?;
         }
         let view = self.view();
-        view.authorize(&self.caller, Access::Range(&request))?;
+        let access = Access::Range(&request);
+        let checked = self.check_read(&view, access)?;
         let mut response = match long_range::has_steps(&request) {
             // In a box: the future of a read of one key stays small.
-            true => {
-                let read = Box::pin(self.inner.long_ranges.read(&view, &request)).await?;
-                // The rights may have changed while it waited.
-                view.authorize(&self.caller, Access::Range(&request))?;
-                read
-            }
+            true => Box::pin(self.inner.long_ranges.read(&view, &request)).await?,
             false => view.range(&request)?,
         };
+        self.check_again(&view, access, checked)?;
         self.fill(&mut response.header);
         Ok(response)
     }
@@ -76,8 +73,27 @@ impl Store {
             self.read_index().await?;
         }
         let view = self.view();
-        view.authorize(&self.caller, Access::Range(request))?;
-        Ok(view.range_stream(request, self.config().max_request_bytes)?)
+        let access = Access::Range(request);
+        let checked = self.check_read(&view, access)?;
+        let reading = view.range_stream(request, self.config().max_request_bytes)?;
+        self.check_again(&view, access, checked)?;
+        Ok(reading)
+    }
+
+    /// Checks a read before it begins. Returns the number of the last change of rights.
+    fn check_read(&self, view: &ReadView, access: Access<'_>) -> Result<u64, Error> {
+        let changed = view.auth_changed();
+        view.authorize(&self.caller, access)?;
+        Ok(changed)
+    }
+
+    /// Checks a read again if rights have changed since: it may have found a pair of after the
+    /// change, to which its caller has no right.
+    fn check_again(&self, view: &ReadView, access: Access<'_>, checked: u64) -> Result<(), Error> {
+        match view.auth_changed() == checked {
+            true => Ok(()),
+            false => Ok(view.authorize(&self.caller, access)?),
+        }
     }
 
     /// The value of one key, read linearizably; for programs that embed a store.
@@ -150,8 +166,10 @@ impl Store {
                 self.read_index().await?;
             }
             let view = self.view();
-            view.authorize(&self.caller, Access::Txn(&request))?;
+            let access = Access::Txn(&request);
+            let checked = self.check_read(&view, access)?;
             let mut response = view.txn_read(&request)?;
+            self.check_again(&view, access, checked)?;
             self.fill(&mut response.header);
             return Ok(response);
         }

@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use keelson_port::{ServerTls, Wire};
+use keelson_port::{ServerTls, Wire, expect_tls};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
@@ -122,7 +122,11 @@ struct Server<R> {
 impl<R: Registry> Server<R> {
     /// Serves one connection until it ends or the service stops. Dropping a request's future ends
     /// its wait at the registry.
-    async fn connection(self: Arc<Server<R>>, accepted: Accepted, stopped: watch::Receiver<()>) {
+    async fn connection(
+        self: Arc<Server<R>>,
+        accepted: Accepted,
+        mut stopped: watch::Receiver<()>,
+    ) {
         let Accepted {
             stream,
             from,
@@ -131,6 +135,16 @@ impl<R: Registry> Server<R> {
         } = accepted;
         // An optimisation: the connection works without it.
         let _ = stream.set_nodelay(true);
+        let expected = expect_tls(stream, self.tls.is_some(), self.head_timeout);
+        let stream = tokio::select! {
+            begun = expected => match begun {
+                Ok(Some(stream)) => stream,
+                Ok(None) => return debug!(%from, "a connection of another protocol"),
+                Err(error) => return debug!(%error, %from, "a connection did not begin"),
+            },
+            // No request has been read.
+            _ = stopped.changed() => return,
+        };
         let Some(tls) = &self.tls else {
             return self.requests(stream, from, stopped).await;
         };

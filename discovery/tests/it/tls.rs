@@ -140,6 +140,37 @@ async fn the_service_makes_https_tokens_where_it_has_a_certificate() -> Result<(
     Ok(())
 }
 
+/// Both were closed without a word.
+#[tokio::test]
+async fn a_client_of_the_other_scheme_is_answered() -> Result<()> {
+    let front = Front::start(([127, 0, 0, 1], 1).into()).await?;
+    let file = |name| front.dir.path().join(name);
+    let tls = ServerTls::new(TlsFiles::new(file("cert.pem"), file("key.pem")))?;
+    let hello: &[u8] = &[22, 3, 1, 0, 5, 1, 0, 0, 1, 0];
+    let alert: &[u8] = &[21, 3, 3, 0, 2, 2, 40];
+    for (tls, sent, answer) in [
+        (
+            Some(tls),
+            &b"GET /new HTTP/1.1\r\nHost: x\r\n\r\n"[..],
+            &b"HTTP/1.0 400 Bad Request\r\n\r\n\
+               Client sent an HTTP request to an HTTPS server.\n"[..],
+        ),
+        (None, hello, alert),
+    ] {
+        let options = ServiceOptions {
+            tls,
+            ..ServiceOptions::default()
+        };
+        let service = with_memory_registry(options).await?;
+        let mut socket = TcpStream::connect(address_of(&service.url)?).await?;
+        socket.write_all(sent).await?;
+        let mut answered = Vec::new();
+        socket.read_to_end(&mut answered).await?;
+        ensure!(answered == answer, "{}", answered.escape_ascii());
+    }
+    Ok(())
+}
+
 /// An HTTP proxy that, after some errors, opens tunnels to any host for the user `u` with the
 /// password `p:`.
 async fn proxy() -> Result<SocketAddr> {

@@ -10,6 +10,8 @@ mod backend;
 mod calls;
 mod error;
 pub mod errors;
+#[doc(hidden)]
+pub mod fuzzing;
 mod gate;
 mod gateway;
 mod go;

@@ -4,10 +4,12 @@ mod h1;
 mod h2;
 mod spoken;
 
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
 
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::TokioExecutor;
@@ -104,6 +106,30 @@ pub(crate) async fn serve<S: Serve>(
     if let Err(error) = ended {
         // Clients hang up in many ways; none of them is worth a line by default.
         debug!(%error, "connection ended");
+    }
+}
+
+/// Returns a connection that begins as a server expects which is not this crate's: with TLS or
+/// without. Another one is answered as at the ports here, and closed.
+///
+/// # Errors
+/// It does not begin within `timeout`, or breaks.
+pub async fn expect_tls(
+    socket: TcpStream,
+    with_tls: bool,
+    timeout: Duration,
+) -> io::Result<Option<TcpStream>> {
+    match (spoken(&socket, timeout).await?, with_tls) {
+        (Spoken::Nothing, _) | (Spoken::Http2, true) => Ok(None),
+        (Spoken::Tls, true) | (Spoken::Http1 | Spoken::Http2, false) => Ok(Some(socket)),
+        (Spoken::Tls, false) => {
+            secure::refuse_tls(socket, timeout).await;
+            Ok(None)
+        }
+        (Spoken::Http1, true) => {
+            secure::refuse_plain_http(socket, timeout).await;
+            Ok(None)
+        }
     }
 }
 

@@ -1,13 +1,15 @@
-//! For fuzz targets: internal parsers, and HTTP/1.1 by hyper, on bytes in memory.
+//! For fuzz targets: internal parsers, certificates, and HTTP/1.1 by hyper, on bytes in memory.
 
 use std::future::{Future, pending};
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
+use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::authority::AuthorityMender;
@@ -18,6 +20,7 @@ use crate::head_mender::HeadMender;
 use crate::limits::Limits;
 use crate::secure;
 use crate::serve::Serve;
+use crate::tls;
 
 /// A connection in memory: bytes that have arrived, and those that were written.
 #[derive(Clone, Default)]
@@ -160,5 +163,40 @@ fn read_all(mut reader: impl AsyncRead + Unpin) -> Vec<u8> {
             }
             _ => return all,
         }
+    }
+}
+
+/// The serial number of a certificate in DER, as it is encoded.
+pub fn serial_number(certificate: &[u8]) -> Option<&[u8]> {
+    tls::serial_number(certificate)
+}
+
+/// The last second of a certificate's validity, in seconds since 1970.
+pub fn not_after(certificate: &[u8]) -> Option<i64> {
+    tls::not_after(certificate)
+}
+
+/// The DNS names of a certificate; `None` for damage.
+pub fn dns_names(certificate: &[u8]) -> Option<Vec<String>> {
+    tls::alternative_names(certificate).map(|names| names.hosts)
+}
+
+/// What a file of revocation lists states about a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Revoked {
+    /// The file cannot be used.
+    Unreadable,
+    /// No list has the certificate.
+    No,
+    /// A list has it, or is damaged at its place.
+    Yes,
+}
+
+/// Checks a certificate with a file of revocation lists.
+pub fn revoked(file: &[u8], certificate: &CertificateDer<'_>) -> Revoked {
+    match tls::Revocations::of(Path::new("file"), file.to_vec()) {
+        Err(_) => Revoked::Unreadable,
+        Ok(lists) if lists.check(certificate, &[]).is_ok() => Revoked::No,
+        Ok(_) => Revoked::Yes,
     }
 }

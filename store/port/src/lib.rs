@@ -46,6 +46,7 @@ pub mod url;
 mod waker_set;
 
 pub use access::{Access, CrossOrigin, allow_origin};
+pub use connection::expect_tls;
 pub use descriptors::{Slot, Slots, connections_max, descriptor_limit, raise_descriptor_limit};
 pub use drain::{Drain, DrainTrigger};
 pub use fast_path::{FastPath, FastPathAnswer, FastPathOutcome, write_head};

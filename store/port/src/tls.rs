@@ -34,6 +34,7 @@ use tokio_rustls::server::TlsStream;
 
 pub use self::p521::p521_secret;
 pub use certificate::civil_days;
+pub(crate) use certificate::{alternative_names, not_after};
 pub use client::{ClientTls, ClientTlsFiles, Protocol, TlsSocket};
 pub use expiry::CertificateEnd;
 pub use files::TlsError;
@@ -44,13 +45,14 @@ pub use parameters::{ParametersError, TlsParameters, TlsVersion};
 pub use reload::{
     Reload, certificate_ends, has_files, register, reload_files, warn_of_certificate_ends,
 };
+pub(crate) use revocation::Revocations;
+pub(crate) use subject::serial_number;
 pub use subject::{ClientName, common_name, common_name_of};
 pub use watched::{Made, Watched};
 
 use crate::connection::client_of;
 use files::{FormerIdentity, Identity, certificates, mismatch, roots_of, unusable};
 use names::NamedClients;
-use revocation::Revocations;
 
 /// The protocols of a port, the better first.
 const ALPN: [&[u8]; 2] = [H2, HTTP_1];

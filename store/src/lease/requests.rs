@@ -32,6 +32,8 @@ impl Store {
         request: LeaseGrantRequest,
     ) -> Result<LeaseGrantResponse, Error> {
         if LEASE_TTL_MAX < request.ttl {
+            // As in etcd the caller is checked first.
+            self.authorize_now(Access::AnyUser).await?;
             return Err(Error::State(state::Error::LeaseTtlTooLarge));
         }
         let ttl = request.ttl.max(self.lease_ttl_min());

@@ -76,11 +76,23 @@ pub(super) const METHODS: &[(&str, &str, Kind)] = &[
     ("grpc.health.v1.Health", "Watch", ServerStream),
 ];
 
-/// The place of a path in [`METHODS`].
-pub(super) fn find(path: &str) -> Option<usize> {
-    let (service, method) = path.strip_prefix('/')?.split_once('/')?;
-    let mut methods = METHODS.iter();
-    methods.position(|(of, name, _)| *name == method && *of == service)
+/// A method of [`METHODS`], by its place there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Method(pub(super) usize);
+
+impl Method {
+    /// The method of a path; `None` if it is not etcd's.
+    pub(crate) fn at(path: &str) -> Option<Method> {
+        let (service, method) = path.strip_prefix('/')?.split_once('/')?;
+        let mut methods = METHODS.iter();
+        let found = methods.position(|(of, name, _)| *name == method && *of == service);
+        found.map(Method)
+    }
+
+    /// Whether its answer is a stream.
+    pub(crate) fn is_stream(self) -> bool {
+        METHODS[self.0].2 != Unary
+    }
 }
 
 #[cfg(test)]
@@ -89,9 +101,13 @@ mod tests {
 
     #[test]
     fn paths_are_found() {
-        let found = find("/etcdserverpb.Watch/Watch").map(|at| METHODS[at]);
-        assert_eq!(found, Some(("etcdserverpb.Watch", "Watch", Bidi)));
-        assert_eq!(find("/etcdserverpb.KV/Watch"), None);
-        assert_eq!(find("Range"), None);
+        let found = Method::at("/etcdserverpb.Watch/Watch");
+        let entry = found.map(|method| METHODS[method.0]);
+        assert_eq!(entry, Some(("etcdserverpb.Watch", "Watch", Bidi)));
+        assert_eq!(found.map(Method::is_stream), Some(true));
+        let range = Method::at("/etcdserverpb.KV/Range");
+        assert_eq!(range.map(Method::is_stream), Some(false));
+        assert_eq!(Method::at("/etcdserverpb.KV/Watch"), None);
+        assert_eq!(Method::at("Range"), None);
     }
 }

@@ -15,6 +15,7 @@ use keelson_port::metrics::Histogram;
 
 pub(crate) use body::{CallBody, CountedRequest};
 use methods::METHODS;
+pub(crate) use methods::Method;
 
 /// gRPC's status codes, with the names that Go's have.
 const CODES: [&str; 17] = [
@@ -81,22 +82,21 @@ impl CallMetrics {
         }))
     }
 
-    /// Counts the beginning of a call. `None` for a path that is not etcd's.
-    pub(crate) fn begin(&self, path: &str) -> Option<CallCount> {
-        let method = methods::find(path)?;
+    /// Counts the beginning of a call.
+    pub(crate) fn begin(&self, Method(method): Method) -> CallCount {
         let counts = &self.0.methods[method];
         counts.started.fetch_add(1, Ordering::Relaxed);
-        Some(CallCount {
+        CallCount {
             calls: self.clone(),
             method,
             began: counts.durations.is_some().then(Instant::now),
             ended: false,
-        })
+        }
     }
 
     /// The same call's requests.
-    pub(crate) fn count_requests<R>(&self, path: &str, body: R) -> CountedRequest<R> {
-        let to = methods::find(path).map(|method| (self.clone(), method));
+    pub(crate) fn count_requests<R>(&self, of: Option<Method>, body: R) -> CountedRequest<R> {
+        let to = of.map(|Method(method)| (self.clone(), method));
         CountedRequest::new(body, to)
     }
 

@@ -24,17 +24,23 @@ fn check(calls: &CallMetrics, series: &str) {
 async fn a_call_counts_once_with_its_status() {
     let calls = CallMetrics::new(true);
     let refused = tonic::Status::unavailable("no").into_http();
-    drop(CallBody::of(refused, calls.begin(PUT)));
+    drop(CallBody::of(
+        refused,
+        Method::at(PUT).map(|put| calls.begin(put)),
+    ));
     drop(CallBody::of(
         http::Response::new(Body::empty()),
-        calls.begin(PUT),
+        Method::at(PUT).map(|put| calls.begin(put)),
     ));
     let message = bytes::Bytes::from_static(&[0, 0, 0, 0, 2, 8, 1]);
     let mut trailers = http::HeaderMap::new();
     trailers.insert("grpc-status", http::HeaderValue::from_static("0"));
     let body = http_body_util::Full::new(message).with_trailers(async { Some(Ok(trailers)) });
     let body = Body::new(body.map_err(|never| -> tonic::Status { match never {} }));
-    let answer = CallBody::of(http::Response::new(body), calls.begin(PUT));
+    let answer = CallBody::of(
+        http::Response::new(body),
+        Method::at(PUT).map(|put| calls.begin(put)),
+    );
     let answer = answer.into_body().collect().await;
     assert!(answer.is_ok());
     let labels = "grpc_method=\"Put\",grpc_service=\"etcdserverpb.KV\",grpc_type=\"unary\"";

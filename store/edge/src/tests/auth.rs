@@ -1,5 +1,7 @@
 //! Auth over real sockets: logins, tokens, and requests without them.
 
+use std::time::SystemTime;
+
 use keelson_core::state::Error as StateError;
 use keelson_proto::authpb::permission::Type;
 use keelson_proto::authpb::{Permission, UserAddOptions};
@@ -7,6 +9,8 @@ use keelson_proto::etcdserverpb::auth_client::AuthClient;
 use keelson_proto::etcdserverpb::watch_client::WatchClient;
 use keelson_proto::etcdserverpb::watch_request::RequestUnion;
 use keelson_proto::etcdserverpb::*;
+use keelson_proto::internal::command::Op;
+use keelson_proto::internal::{AuthChange, AuthEnable, auth_change};
 use tokio_stream::StreamExt as _;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
@@ -97,17 +101,15 @@ async fn logins_are_refused_without_auth_and_with_wrong_names_and_passwords() {
     };
     let added = auth.user_add(with_token(&root, no_password)).await;
     added.expect("root adds it");
-    for (name, password) in [
-        ("alice", "x"),
-        ("alice", ""),
-        ("nobody", "x"),
-        ("cn", ""),
-        ("", ""),
-    ] {
+    for (name, password) in [("alice", "x"), ("alice", ""), ("nobody", "x"), ("", "")] {
         let refused = log_in(&mut auth, name, password).await.expect_err(name);
         assert_eq!(refused.code(), Code::InvalidArgument);
         assert_eq!(refused.message(), Error::AuthFailed.to_string());
     }
+    let refused = log_in(&mut auth, "cn", "").await.expect_err("none");
+    assert_eq!(refused.code(), Code::Unknown);
+    let text = "auth: authentication failed, password was given for no password user";
+    assert_eq!(refused.message(), text);
     let long = AuthUserAddRequest {
         name: "long".into(),
         password: "x".repeat(73),
@@ -257,4 +259,58 @@ async fn a_watch_ends_when_its_user_loses_the_right_to_it() {
     assert_eq!(ended.watch_id, created.watch_id);
     let reason = "rpc error: code = PermissionDenied desc = etcdserver: permission denied";
     assert_eq!(ended.cancel_reason, reason);
+}
+
+/// It had no user, and ended when the member had applied that auth is enabled.
+#[tokio::test]
+async fn a_watch_at_a_member_that_lags_behind_is_its_users() {
+    let (port, mut auth, alice, root) = enabled().await;
+    let secret = port.fake.view().auth().secret.clone();
+    let disabled = auth.auth_disable(with_token(&root, AuthDisableRequest {}));
+    disabled.await.expect("root");
+    let op = Some(auth_change::Op::Enable(AuthEnable { secret }));
+    let enable = Op::Auth(AuthChange { op });
+    port.fake.set(|fake| fake.unapplied = Some(enable));
+    let mut watches = WatchClient::new(channel(&port).await);
+    let create = |key: &'static str| WatchRequest {
+        request_union: Some(RequestUnion::CreateRequest(WatchCreateRequest {
+            key: key.into(),
+            ..Default::default()
+        })),
+    };
+    let sent = tokio_stream::iter([create("a"), create("c")]).chain(tokio_stream::pending());
+    let watch = watches.watch(with_token(&alice, sent)).await;
+    let mut answers = watch.expect("a stream").into_inner();
+    for is_hers in [true, false] {
+        let created = answers.message().await.expect("no end").expect("an answer");
+        assert!(created.created);
+        assert_eq!(!created.canceled, is_hers, "{created:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_has_ended_here_is_valid_if_another_member_has_seen_a_use() {
+    let (port, _auth, alice, _) = enabled().await;
+    let mut kv = KvClient::new(channel(&port).await);
+    let mut put = async || {
+        let put = PutRequest {
+            key: "a".into(),
+            ..Default::default()
+        };
+        kv.put(with_token(&alice, put)).await.map(drop)
+    };
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let now = now.expect("after 1970");
+    port.fake.set(|fake| fake.token_ttl = Some(Duration::ZERO));
+    let refused = put().await.expect_err("nobody has seen it");
+    assert_eq!(refused.message(), text(StateError::InvalidAuthToken));
+    port.fake.set(|fake| fake.used_elsewhere = Some(now));
+    put()
+        .await
+        .expect_err("the other use was too long ago as well");
+    let soon = now + Duration::from_secs(60);
+    port.fake.set(|fake| fake.used_elsewhere = Some(soon));
+    put().await.expect("it was used there");
+    port.fake.set(|fake| fake.used_elsewhere = None);
+    put().await.expect("this member knows now");
 }

@@ -30,7 +30,7 @@ use tokio_stream::Stream;
 pub(crate) use self::condition::Condition;
 use self::header::{full, hashed, hashed_kv, pieces, with_full_header};
 use super::hub::{FakeHub, FakeWatch};
-use crate::{Backend, Error, JwtKeys, NoAnswer, RaftStatus, Versions};
+use crate::{Backend, Error, JwtKeys, NoAnswer, RaftStatus, TokenSignature, Versions};
 
 const MEMBER: u64 = 0xcafe;
 const CLUSTER: u64 = 0xbeef;
@@ -118,8 +118,7 @@ impl Backend for Fake {
         if self.0.condition.lock().leaderless && !request.serializable {
             return Err(Error::Timeout);
         }
-        let silent = self.0.condition.lock().silent;
-        if silent && !request.serializable {
+        if self.condition().silent && !request.serializable {
             std::future::pending::<()>().await;
         }
         self.authorize(Access::Range(&request))?;
@@ -236,7 +235,11 @@ impl Backend for Fake {
     }
 
     fn token_ttl(&self) -> Duration {
-        Duration::from_secs(300)
+        self.condition().ttl()
+    }
+
+    async fn token_used_elsewhere(&self, _: TokenSignature) -> Option<Duration> {
+        self.condition().used_elsewhere
     }
 
     fn jwt(&self) -> Option<(Arc<JwtKeys>, Duration)> {
@@ -255,10 +258,7 @@ impl Backend for Fake {
     }
 
     async fn read_index(&self) -> Result<(), Error> {
-        match self.condition().leaderless {
-            true => Err(Error::Timeout),
-            false => Ok(()),
-        }
+        self.catch_up()
     }
 
     async fn applied(&self, index: u64) {

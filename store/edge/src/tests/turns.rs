@@ -78,3 +78,39 @@ async fn the_calls_of_one_user_leave_room_for_anothers_on_its_connection() {
     let kv = port.kv().await;
     flooded(&port, kv.clone(), Some(&alice), kv, Some(&root)).await;
 }
+
+/// Calls of the JSON gateway are in their user's account, as those over gRPC.
+#[tokio::test]
+async fn the_gateways_calls_wait_for_those_of_their_user_alone() {
+    let (port, _auth, alice, root) = enabled().await;
+    let flood = KvClient::new(super::auth::channel(&port).await);
+    port.fake.hold(true);
+    let begin = |_| {
+        let (mut kv, put) = (flood.clone(), put(Some(&alice)));
+        tokio::spawn(async move { kv.put(put).await })
+    };
+    let calls: Vec<_> = (0..FLOOD).map(begin).collect();
+    within(port.fake.held(OF_ONE)).await;
+    let read = async |token: &str| {
+        let body = "{\"key\":\"YQ==\"}";
+        let length = body.len();
+        let request = format!(
+            "POST /v3/kv/range HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+             Authorization: {token}\r\nContent-Length: {length}\r\n\r\n{body}"
+        );
+        raw(&port, &request).await
+    };
+    let mut own = Box::pin(read(&alice));
+    let others = within(async {
+        tokio::select! {
+            _ = &mut own => panic!("it waits for the others of its account"),
+            others = read(&root) => others,
+        }
+    });
+    assert!(others.await.starts_with("HTTP/1.1 200 OK"));
+    port.fake.hold(false);
+    assert!(own.await.starts_with("HTTP/1.1 200 OK"));
+    for call in calls {
+        call.await.unwrap().unwrap();
+    }
+}

@@ -253,7 +253,7 @@ async fn authorise<B: TreeBackend>(
 ) -> Result<(), KeyError> {
     let may = match access::guest_may(&inner.backend, headers, &key.0, write) {
         Some(may) => may,
-        None => access::user_may(inner, headers, &key.0, recursive, write).await,
+        None => access::user_may(inner, headers, &key.0, recursive, write).await?,
     };
     match may {
         true => Ok(()),

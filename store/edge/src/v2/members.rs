@@ -34,8 +34,8 @@ where
         Method::POST | Method::PUT | Method::DELETE => true,
         _ => return answer::not_allowed(ALLOWED),
     };
-    if changes && !access::is_root(inner, &parts.headers).await {
-        return answer::unauthorized();
+    if changes && let Err(refused) = access::require_root(inner, &parts.headers).await {
+        return refused;
     }
     match parts.method {
         Method::GET => get(inner, below),

@@ -131,6 +131,15 @@ impl<B: TreeBackend> V2<B> {
         }))
     }
 
+    /// The same with too many logins.
+    #[cfg(test)]
+    fn crowded(&self) -> V2<B> {
+        let (_, drain) = Drain::channel();
+        let mut api = V2::new(self.0.backend.clone(), &drain);
+        Arc::get_mut(&mut api.0).expect("the only one").auth = auth::Auth::crowded();
+        api
+    }
+
     /// Whether a path belongs to this API.
     pub fn owns(path: &str) -> bool {
         let below = path.strip_prefix("/v2");

@@ -11,6 +11,7 @@ use super::supervised::Supervision;
 use super::{Answering, RequestBody, Service, Services};
 use crate::Error;
 use crate::backend::Backend;
+use crate::calls::{CountedRequest, Method};
 use crate::turns::{Entry, TurnLimits, WaitingTurn};
 
 /// The calls of one account in work are half of what one HTTP/2 connection may have, so that an
@@ -50,12 +51,25 @@ impl<B: Backend> Services<B> {
             ) {
                 Entry::Begun(turn) => supervision.holds(turn),
                 Entry::Waits(turn) => {
-                    return Ok(self.serve(service, self.counted(request), Some(turn)));
+                    let counted = self.counted(supervision.method(), request);
+                    return Ok(self.serve(service, counted, Some(turn)));
                 }
                 Entry::Refused => return Err(Error::TooManyRequests),
             }
         }
-        Ok(self.serve(service, self.counted(request), None))
+        let counted = self.counted(supervision.method(), request);
+        Ok(self.serve(service, counted, None))
+    }
+
+    /// The request with its messages counted.
+    pub(super) fn counted<R>(
+        &self,
+        method: Option<Method>,
+        request: Request<R>,
+    ) -> Request<CountedRequest<R>> {
+        let (parts, body) = request.into_parts();
+        let body = self.calls.count_requests(method, body);
+        Request::from_parts(parts, body)
     }
 }
 

@@ -12,12 +12,14 @@ use super::unread::hold_each;
 use super::{Service, Services, Unread, WATCH, lease};
 use super::{admit, message_bytes_max, requires_leader, reword};
 use crate::backend::Backend;
+use crate::calls::Method;
 use crate::gateway::Calls;
 
 impl<B: Backend> Calls for Services<B> {
     async fn answer(&self, request: Request<Body>) -> Response<Body> {
         let supervision = self.supervision(&request);
-        let called = Box::pin(async { Ok(self.dispatch(request).await) });
+        let method = supervision.method();
+        let called = Box::pin(async { Ok(self.dispatch(method, request).await) });
         let answered = Supervised::new(called, supervision).await;
         let answered = answered.unwrap_or_else(|never: Infallible| match never {});
         answered.map(Body::new)
@@ -40,13 +42,13 @@ impl<B: Backend> Calls for Services<B> {
 }
 
 impl<B: Backend> Services<B> {
-    async fn dispatch(&self, request: Request<Body>) -> Response<Body> {
+    async fn dispatch(&self, method: Option<Method>, request: Request<Body>) -> Response<Body> {
         let path = request.uri().path();
         if let Err(error) = admit(&self.backend, path, requires_leader(&request)) {
             return Status::from(error).into_http();
         }
         if path == WATCH {
-            let watching = self.watch(self.counted(request)).await;
+            let watching = self.watch(self.counted(method, request)).await;
             return watching.unwrap_or_else(|never| match never {});
         }
         let keeps_alive = path == lease::KEEP_ALIVE;
@@ -60,13 +62,13 @@ impl<B: Backend> Services<B> {
         }
         let answering = async {
             if !own.takes_turns() || keeps_alive {
-                return self.serve(own, self.counted(request), None).await;
+                return self.serve(own, self.counted(method, request), None).await;
             }
             let account = self
                 .sessions
                 .account(request.headers(), request.extensions());
             match self.turns.turn(account).await {
-                Ok(_turn) => self.serve(own, self.counted(request), None).await,
+                Ok(_turn) => self.serve(own, self.counted(method, request), None).await,
                 Err(refused) => Ok(Status::from(refused).into_http()),
             }
         };

@@ -61,7 +61,7 @@ use super::backend::Backend;
 use super::service::GrpcService;
 use super::turns::{Turns, WaitingTurn};
 use crate::Error;
-use crate::calls::{CallBody, CallMetrics, CountedRequest};
+use crate::calls::{CallBody, CallMetrics};
 use keelson_port::{Drain, Incoming};
 
 pub use auth::{SeenTokens, TokenSignature};
@@ -210,20 +210,13 @@ impl<B: Backend> Services<B> {
         )
     }
 
-    /// The request with its messages counted.
-    fn counted<R>(&self, request: Request<R>) -> Request<CountedRequest<R>> {
-        let (parts, body) = request.into_parts();
-        let body = self.calls.count_requests(parts.uri.path(), body);
-        Request::from_parts(parts, body)
-    }
-
     fn watch<R: RequestBody>(&self, request: Request<R>) -> Answering {
         let message_bytes_max = message_bytes_max(&self.backend);
         let (sessions, drain) = (self.sessions.clone(), self.drain.clone());
         let unread = self.unread.clone();
         Box::pin(async move {
             let (headers, extensions) = (request.headers(), request.extensions());
-            let caller = sessions.of_headers(headers, extensions).await;
+            let caller = sessions.of_stream(headers, extensions).await;
             let backend = sessions.anonymous().clone();
             let called = watch::call(backend, caller, unread, drain, request, message_bytes_max);
             Ok(called)
@@ -301,7 +294,7 @@ impl<B: Backend> Services<B> {
             return Call::Refused(Some(deadline::exceeded()));
         }
         if path == WATCH {
-            return Call::Service(self.watch(self.counted(request)));
+            return Call::Service(self.watch(self.counted(supervision.method(), request)));
         }
         let service = path.get(1..).and_then(|rest| rest.split('/').next());
         let own = |answering| match deadline {
@@ -312,7 +305,8 @@ impl<B: Backend> Services<B> {
         let whole = |body: Incoming| body.within(MESSAGE_TIME_MAX);
         match service.and_then(Service::named) {
             Some(service) if path == KEEP_ALIVE => {
-                own(self.serve(service, self.counted(request), None))
+                let counted = self.counted(supervision.method(), request);
+                own(self.serve(service, counted, None))
             }
             Some(service) => match self.serve_admitted(service, request.map(whole), supervision) {
                 Ok(answering) => own(answering),

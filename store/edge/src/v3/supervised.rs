@@ -23,7 +23,7 @@ use super::slow::{SlowCall, SlowLog};
 use super::watch::trailers;
 use crate::Error;
 use crate::backend::Backend;
-use crate::calls::{CallBody, CallCount, CallMetrics};
+use crate::calls::{CallBody, CallCount, CallMetrics, Method};
 use crate::turns::Turn;
 
 /// After so many election timeouts without a leader streams end: etcd's `maxNoLeaderCnt`. A new
@@ -83,6 +83,8 @@ type LeaderLost = Termination<Arc<LeaderState>>;
 
 /// What is added to one call.
 pub(super) struct Supervision {
+    /// `None` for a path that is not etcd's.
+    method: Option<Method>,
     slow: Option<SlowCall>,
     /// The call's place among those in work.
     turn: Option<Turn>,
@@ -101,38 +103,32 @@ impl Supervision {
         leader: &LeaderMonitor,
         calls: &CallMetrics,
     ) -> Supervision {
-        let method = request.uri().path();
-        let is_stream = is_stream(method);
+        let path = request.uri().path();
+        let method = Method::at(path);
+        let is_stream = method.is_some_and(Method::is_stream);
         let led = is_stream && requires_leader(request);
         let deadline = is_stream.then(|| deadline::of(request)).flatten();
         Supervision {
-            slow: slow.begin(method),
+            method,
+            slow: slow.begin(path),
             turn: None,
             leader: led.then(|| Box::new(leader.lost(backend.leader() != MemberId::NONE))),
             deadline: deadline.map(|at| Box::pin(sleep_until(at))),
-            count: calls.begin(method),
+            count: method.map(|method| calls.begin(method)),
         }
     }
 }
 
 impl Supervision {
+    /// The call's method.
+    pub(super) fn method(&self) -> Option<Method> {
+        self.method
+    }
+
     /// Keeps the call's place until its answer begins.
     pub(super) fn holds(&mut self, turn: Turn) {
         self.turn = Some(turn);
     }
-}
-
-/// Whether the method's answer is a stream.
-fn is_stream(method: &str) -> bool {
-    matches!(
-        method,
-        "/etcdserverpb.Watch/Watch"
-            | "/etcdserverpb.Lease/LeaseKeepAlive"
-            | "/etcdserverpb.Maintenance/Snapshot"
-            | "/etcdserverpb.KV/RangeStream"
-            | "/v3electionpb.Election/Observe"
-            | "/grpc.health.v1.Health/Watch"
-    )
 }
 
 /// A call with its supervision.
@@ -171,6 +167,7 @@ where
             (None, None) => response,
             _ => response.map(|body| {
                 let supervision = Supervision {
+                    method: None,
                     slow: None,
                     turn: None,
                     leader,

@@ -20,20 +20,20 @@ const SUBJECT_ALT_NAME: [u8; 3] = [0x55, 0x1d, 0x11];
 
 /// The hosts that a certificate is for.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct AlternativeNames {
-    pub(super) addresses: Vec<IpAddr>,
-    pub(super) hosts: Vec<String>,
+pub(crate) struct AlternativeNames {
+    pub(crate) addresses: Vec<IpAddr>,
+    pub(crate) hosts: Vec<String>,
 }
 
 /// The last second of its validity, in seconds since 1970; `None` for damage.
-pub(super) fn not_after(certificate: &[u8]) -> Option<i64> {
+pub(crate) fn not_after(certificate: &[u8]) -> Option<i64> {
     let (validity, _) = element(after_issuer(certificate)?, SEQUENCE)?;
     let (_, rest) = time(validity)?;
     Some(time(rest)?.0)
 }
 
 /// The names; none where the extension is missing, `None` for damage.
-pub(super) fn alternative_names(certificate: &[u8]) -> Option<AlternativeNames> {
+pub(crate) fn alternative_names(certificate: &[u8]) -> Option<AlternativeNames> {
     let mut names = AlternativeNames::default();
     // Validity, subject, key.
     let mut rest = after_issuer(certificate)?;

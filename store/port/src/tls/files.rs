@@ -134,9 +134,9 @@ pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
 /// All revocation lists of a file, in PEM, or one in DER as Go accepts it.
 pub(super) fn revocation_lists(
     path: &Path,
+    content: Vec<u8>,
 ) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
     const SEQUENCE: u8 = 0x30;
-    let content = read(path)?;
     if content.first() == Some(&SEQUENCE) {
         return Ok(vec![CertificateRevocationListDer::from(content)]);
     }
@@ -157,7 +157,7 @@ fn some<T>(
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     let bounded = || match fs::metadata(path)?.len() {
         length if FILE_BYTES_MAX < length => Err(io::ErrorKind::FileTooLarge.into()),
         _ => fs::read(path),

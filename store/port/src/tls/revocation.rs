@@ -11,12 +11,12 @@ use rustls::{CertificateError, Error};
 use webpki::{CertRevocationList, OwnedCertRevocationList};
 
 use super::TlsError;
-use super::files::{revocation_lists, unusable};
+use super::files::{read, revocation_lists, unusable};
 use super::subject::serial_number;
 
 /// The lists of a file.
 #[derive(Debug, Default)]
-pub(super) struct Revocations(Vec<CertRevocationList<'static>>);
+pub(crate) struct Revocations(Vec<CertRevocationList<'static>>);
 
 impl Revocations {
     /// Reads the lists; there are none without a file.
@@ -27,8 +27,16 @@ impl Revocations {
         let Some(path) = path else {
             return Ok(Revocations::default());
         };
+        Revocations::of(path, read(path)?)
+    }
+
+    /// The lists of a file with that content.
+    ///
+    /// # Errors
+    /// One of the lists cannot be read.
+    pub(crate) fn of(path: &Path, content: Vec<u8>) -> Result<Revocations, TlsError> {
         let read = |list: &_| OwnedCertRevocationList::from_der(list).map(CertRevocationList::from);
-        let lists = revocation_lists(path)?;
+        let lists = revocation_lists(path, content)?;
         let lists: Result<Vec<_>, _> = lists.iter().map(|list| read(list)).collect();
         let lists = lists.map_err(|error| unusable(path, &error))?;
         Ok(Revocations(lists))
@@ -38,7 +46,7 @@ impl Revocations {
     ///
     /// # Errors
     /// One of them is revoked, or has no serial number.
-    pub(super) fn check(
+    pub(crate) fn check(
         &self,
         certificate: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],

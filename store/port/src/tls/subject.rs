@@ -48,7 +48,7 @@ pub fn common_name_of(certificate: &[u8]) -> Option<String> {
 }
 
 /// The serial number of a certificate, as it is encoded.
-pub(super) fn serial_number(certificate: &[u8]) -> Option<&[u8]> {
+pub(crate) fn serial_number(certificate: &[u8]) -> Option<&[u8]> {
     Some(element(after_version(certificate)?, INTEGER)?.0)
 }
 

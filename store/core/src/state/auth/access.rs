@@ -120,7 +120,7 @@ impl Check<'_> {
             Op::LeaseGrant(_) => true,
             Op::LeaseRevoke(request) => self.lease(request.id, true),
             Op::Auth(change) => match change.op {
-                Some(AuthOp::Enable(_)) | None => false,
+                Some(AuthOp::Enable(_) | AuthOp::SetSecret(_)) | None => false,
                 Some(AuthOp::Disable(_)) => false,
                 Some(AuthOp::UserAdd(_) | AuthOp::UserDelete(_)) => false,
                 Some(AuthOp::UserChangePassword(_)) => false,

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use keelson_proto::authpb::Permission;
 use keelson_proto::etcdserverpb::*;
 use keelson_proto::internal::auth_change::Op;
-use keelson_proto::internal::{AuthChange, AuthEnable};
+use keelson_proto::internal::{AuthChange, AuthEnable, AuthSecret};
 
 use super::{Auth, AuthRole, META, ROLE, ROOT, USER, User, rights, row_key};
 use crate::Index;
@@ -92,15 +92,12 @@ impl Auth {
             Op::RoleDelete(request) => self.delete_role(&request),
             Op::RoleGrantPermission(request) => self.grant_permission(request),
             Op::RoleRevokePermission(request) => self.revoke_permission(&request),
+            Op::SetSecret(request) => Ok(self.set_secret(request)),
         }
     }
 
     fn enable(&mut self, request: AuthEnable) -> Result<Changed, Error> {
         if self.enabled {
-            // A restored cluster has none: a snapshot is without it.
-            if self.secret.is_empty() {
-                self.secret = request.secret;
-            }
             return Ok(Changed::default());
         }
         let root = self.user(ROOT).ok_or(Error::RootUserNotExist)?;
@@ -111,6 +108,15 @@ impl Auth {
         // Tokens of an earlier time end.
         self.secret = request.secret;
         Ok(Changed::default())
+    }
+
+    /// A restored cluster has no key: a snapshot is without it. Auth may have been disabled since
+    /// the request, and stays so.
+    fn set_secret(&mut self, request: AuthSecret) -> Changed {
+        if self.enabled && self.secret.is_empty() {
+            self.secret = request.secret;
+        }
+        Changed::default()
     }
 
     fn disable(&mut self) -> Changed {

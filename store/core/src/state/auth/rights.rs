@@ -53,7 +53,10 @@ impl Rights {
         let set = |kind: Type| {
             let of_kind = permissions.iter().filter(|permission| {
                 let found = permission.perm_type();
-                found == kind || found == Type::Readwrite
+                // As in etcd, one that begins with the empty key permits nothing: there the empty
+                // key is the last one.
+                let permits = !permission.key.is_empty();
+                permits && (found == kind || found == Type::Readwrite)
             });
             KeySet::new(of_kind.map(|it| KeyRange::new(&it.key, &it.range_end)))
         };

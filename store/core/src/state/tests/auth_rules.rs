@@ -5,7 +5,7 @@ use keelson_proto::authpb::{Permission, UserAddOptions};
 use keelson_proto::etcdserverpb::*;
 use keelson_proto::internal::auth_change::Op as AuthOp;
 use keelson_proto::internal::command::Op;
-use keelson_proto::internal::{AuthChange, AuthEnable};
+use keelson_proto::internal::{AuthChange, AuthEnable, AuthSecret};
 use proptest::prelude::*;
 
 use super::harness::Machine;
@@ -114,6 +114,46 @@ impl Machine {
     fn revision(&self) -> u64 {
         self.state.view().auth().revision
     }
+}
+
+/// A login at a restored cluster, which has no key, enabled auth again.
+#[test]
+fn a_key_for_tokens_does_not_enable_auth_that_was_disabled_meanwhile() {
+    let key = |key| AuthOp::SetSecret(AuthSecret { secret: bytes(key) });
+    let mut machine = Machine::with_auth();
+    machine.auth(disable()).unwrap();
+    let before = machine.state.view().auth();
+    machine.auth(key("late")).unwrap();
+    assert_eq!(machine.state.view().auth(), before);
+    // And it takes the place of no key.
+    machine.auth(enable()).unwrap();
+    machine.auth(key("second")).unwrap();
+    assert_eq!(machine.state.view().auth().secret, bytes("secret"));
+}
+
+/// Such a role had every right, and has none in etcd: a cluster that was imported gained them.
+#[test]
+fn a_permission_that_begins_with_the_empty_key_permits_nothing() {
+    let mut machine = Machine::with_auth();
+    for end in ["\0", "z"] {
+        let permission = permit("r", Type::Readwrite, "", end);
+        machine.auth(permission).expect("etcd takes it");
+    }
+    let rights = |machine: &Machine| {
+        machine
+            .state
+            .view()
+            .auth()
+            .user("u")
+            .unwrap()
+            .rights
+            .clone()
+    };
+    let key = || KeyRange::One(b"a");
+    assert!(!rights(&machine).may_read(key()) && !rights(&machine).may_write(key()));
+    let permission = permit("r", Type::Readwrite, "\0", "\0");
+    machine.auth(permission).unwrap();
+    assert!(rights(&machine).may_read(key()) && rights(&machine).may_write(key()));
 }
 
 #[test]

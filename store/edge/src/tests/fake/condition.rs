@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use keelson_core::state::auth::Caller;
 use keelson_proto::etcdserverpb::{AlarmMember, Member, TxnRequest, TxnResponse};
+use keelson_proto::internal::command::Op;
 use parking_lot::MutexGuard;
 
 use super::Fake;
@@ -28,8 +30,20 @@ pub(crate) struct Condition {
     pub(crate) removed: Vec<u64>,
     /// The outcome of membership changes, instead of an error.
     pub(crate) member_change: Option<Result<Member, Error>>,
+    /// Committed, and applied here once a read waits for it.
+    pub(crate) unapplied: Option<Op>,
+    /// The time after which an unused token ends, in place of five minutes.
+    pub(crate) token_ttl: Option<Duration>,
+    /// When another member has seen a use of any token, since 1970.
+    pub(crate) used_elsewhere: Option<Duration>,
     /// The keys of JWT tokens, and their time to live.
     pub(crate) jwt: Option<(Arc<JwtKeys>, Duration)>,
+}
+
+impl Condition {
+    pub(super) fn ttl(&self) -> Duration {
+        self.token_ttl.unwrap_or(Duration::from_secs(300))
+    }
 }
 
 impl Fake {
@@ -39,6 +53,19 @@ impl Fake {
 
     pub(crate) fn set(&self, change: impl FnOnce(&mut Condition)) {
         change(&mut self.0.condition.lock());
+    }
+
+    /// Applies what is committed.
+    pub(super) fn catch_up(&self) -> Result<(), Error> {
+        if self.condition().leaderless {
+            return Err(Error::Timeout);
+        }
+        let unapplied = self.condition().unapplied.take();
+        if let Some(op) = unapplied {
+            let applied = self.apply(Caller::Member.signed(op))?;
+            applied.expect("it was committed");
+        }
+        Ok(())
     }
 
     /// Waits while requests are held back.

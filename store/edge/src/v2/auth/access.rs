@@ -1,14 +1,16 @@
 //! Access checks for the v2 keys API.
 
+use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use http::{HeaderMap, StatusCode};
 
 use super::model::{GUEST, ROOT, User};
 use super::records;
-use crate::v2::Api;
+use crate::Error;
 use crate::v2::backend::TreeBackend;
+use crate::v2::{Api, answer};
 
 /// Whether a request may access the key without a password. `None` if it has a password, which
 /// must be checked. The key is as in the request.
@@ -30,43 +32,61 @@ pub(in crate::v2) fn guest_may<B: TreeBackend>(
 }
 
 /// Whether the user of the request's password may access the key.
+///
+/// # Errors
+/// `TooManyRequests`: too many passwords wait to be checked. In etcd they wait without a bound.
 pub(in crate::v2) async fn user_may<B: TreeBackend>(
     inner: &Api<B>,
     headers: &HeaderMap,
     key: &[u8],
     recursive: bool,
     write: bool,
-) -> bool {
-    let Some(user) = authenticated(inner, headers).await else {
-        return false;
+) -> Result<bool, Error> {
+    let Some(user) = authenticated(inner, headers).await? else {
+        return Ok(false);
     };
     let mut roles = user.roles.iter().flatten();
-    roles.any(|name| {
+    Ok(roles.any(|name| {
         let role = records::role(&inner.backend, name);
         role.is_ok_and(|role| match recursive {
             true => role.allows_below(key, write),
             false => role.allows(key, write),
         })
-    })
+    }))
 }
 
-/// Whether the request may change members, users and roles: always while auth is off.
-pub(in crate::v2) async fn is_root<B: TreeBackend>(inner: &Api<B>, headers: &HeaderMap) -> bool {
+/// Refuses a request that may not change members, users and roles. While auth is off any may.
+pub(in crate::v2) async fn require_root<B: TreeBackend>(
+    inner: &Api<B>,
+    headers: &HeaderMap,
+) -> Result<(), Response> {
     if !records::is_enabled(&inner.backend) {
-        return true;
+        return Ok(());
     }
-    let user = authenticated(inner, headers).await;
-    user.is_some_and(|user| user.has_role(ROOT))
+    match authenticated(inner, headers).await {
+        Ok(Some(user)) if user.has_role(ROOT) => Ok(()),
+        Ok(_) => Err(answer::unauthorized()),
+        Err(error) => {
+            let text = error.to_string();
+            Err(answer::message(StatusCode::SERVICE_UNAVAILABLE, &text))
+        }
+    }
 }
 
 /// The user whose name and password are in the request.
-async fn authenticated<B: TreeBackend>(inner: &Api<B>, headers: &HeaderMap) -> Option<User> {
-    let (name, password) = basic(authorization(headers))?;
-    let user = records::user(&inner.backend, &name).ok()?;
+async fn authenticated<B: TreeBackend>(
+    inner: &Api<B>,
+    headers: &HeaderMap,
+) -> Result<Option<User>, Error> {
+    let Some((name, password)) = basic(authorization(headers)) else {
+        return Ok(None);
+    };
+    let Ok(user) = records::user(&inner.backend, &name) else {
+        return Ok(None);
+    };
     let passwords = &inner.auth.passwords;
-    // With too many waiting the client is refused as with a wrong password, and may try again.
-    let is_valid = passwords.check(&user.password, &password).await;
-    is_valid.unwrap_or(false).then_some(user)
+    let is_valid = passwords.check(&user.password, &password).await?;
+    Ok(is_valid.then_some(user))
 }
 
 fn authorization(headers: &HeaderMap) -> &[u8] {

@@ -45,6 +45,17 @@ pub(super) struct Auth {
     has_directories: AtomicBool,
 }
 
+#[cfg(test)]
+impl Auth {
+    /// With too many logins.
+    pub(super) fn crowded() -> Auth {
+        Auth {
+            passwords: Passwords::crowded(),
+            ..Auth::default()
+        }
+    }
+}
+
 /// Why a request about users or roles failed.
 #[derive(Clone, Debug, PartialEq)]
 enum AuthError {
@@ -114,8 +125,8 @@ where
     }
     // Whether auth is on can be read without a password.
     let open = kind == "enable" && parts.method == Method::GET;
-    if !open && !access::is_root(inner, &parts.headers).await {
-        return Some(answer::unauthorized());
+    if !open && let Err(refused) = access::require_root(inner, &parts.headers).await {
+        return Some(refused);
     }
     let answered = match (kind, is_collection) {
         ("enable", _) => enable::serve(inner, &parts.method).await,

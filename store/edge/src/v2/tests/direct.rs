@@ -102,3 +102,34 @@ async fn a_body_may_be_of_any_kind() {
     let body = answer.into_body().collect().await.unwrap().to_bytes();
     assert!(body.starts_with(br#"{"action":"set","node":{"key":"/foo","value":"bar""#));
 }
+
+/// It was answered as a wrong password is: 401, after which no client tries again.
+#[tokio::test]
+async fn a_login_too_many_is_not_refused_as_a_wrong_password() {
+    let v2 = v2();
+    let put = |target: &str, body: &'static str| {
+        let put = Request::put(target).body(Full::<bytes::Bytes>::from(body));
+        v2.answer(put.unwrap())
+    };
+    let root = r#"{"user":"root","password":"pw"}"#;
+    assert_eq!(put("/v2/auth/users/root", root).await.status(), 201);
+    assert_eq!(put("/v2/auth/enable", "").await.status(), 200);
+    let crowded = v2.crowded();
+    for (method, target, status) in [
+        (Method::GET, "/v2/keys/a", 500),
+        (Method::GET, "/v2/auth/users", 503),
+        (Method::DELETE, "/v2/members/1", 503),
+    ] {
+        let mut request = request(method, target);
+        let basic = http::HeaderValue::from_static("Basic cm9vdDpwdw==");
+        request.headers_mut().insert("authorization", basic);
+        let answer = crowded.answer(request).await;
+        assert_eq!(answer.status(), status, "{target}");
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        let body = String::from_utf8_lossy(&body);
+        assert!(
+            body.contains("etcdserver: too many requests"),
+            "{target}: {body}"
+        );
+    }
+}

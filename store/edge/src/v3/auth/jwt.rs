@@ -179,9 +179,14 @@ impl JwtKeys {
             revision: claims.revision,
             username: &claims.username,
         });
+        self.signed_parts(header.as_bytes(), &claims.ok()?)
+    }
+
+    /// A token with this header and these claims. `None` without a private key.
+    pub(crate) fn signed_parts(&self, header: &[u8], claims: &[u8]) -> Option<String> {
         let mut token = BASE64.encode(header);
         token.push('.');
-        token += &BASE64.encode(claims.ok()?);
+        token += &BASE64.encode(claims);
         let signature = self.signer.as_ref()?.sign(token.as_bytes())?;
         token.push('.');
         token += &BASE64.encode(signature);

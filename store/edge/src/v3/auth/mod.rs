@@ -15,14 +15,14 @@ use keelson_core::state::auth::{Access, Caller};
 use keelson_proto::etcdserverpb::auth_server;
 use keelson_proto::etcdserverpb::*;
 use keelson_proto::internal::auth_change::Op;
-use keelson_proto::internal::{AuthChange, AuthEnable};
+use keelson_proto::internal::{AuthChange, AuthEnable, AuthSecret};
 use ring::rand::SecureRandom;
 use tonic::{Request, Response, Status};
 
-use self::jwt::JwtClaims;
+pub(crate) use self::jwt::JwtClaims;
 pub use self::jwt::{JwtError, JwtHash, JwtKeys, JwtMethod};
 pub(super) use self::sessions::Sessions;
-use self::tokens::Claims;
+pub(crate) use self::tokens::Claims;
 pub use self::tokens::{SeenTokens, TokenSignature};
 use crate::Error;
 use crate::backend::Backend;
@@ -36,6 +36,9 @@ const PASSWORD_BYTES_MAX: usize = 72;
 
 /// etcd's text for a login at a member without a private key.
 const VERIFY_ONLY: &str = "auth: token signing attempted with verify-only key";
+
+/// etcd's text for a login of a user that has no password.
+const NO_PASSWORD: &str = "auth: authentication failed, password was given for no password user";
 
 /// The gRPC service.
 pub(super) struct AuthService<B> {
@@ -93,7 +96,8 @@ impl<B: Backend> AuthService<B> {
         }
         let refused = || Error::AuthFailed;
         let user = auth.user(&request.name).ok_or_else(refused)?;
-        let hash = user.password.as_ref().ok_or_else(refused)?;
+        let hash = user.password.as_ref();
+        let hash = hash.ok_or_else(|| Error::Internal(NO_PASSWORD.to_owned()))?;
         let hash = std::str::from_utf8(hash).map_err(|_| refused())?;
         if !self.passwords.check(hash, &request.password).await? {
             return Err(refused());
@@ -120,12 +124,19 @@ impl<B: Backend> AuthService<B> {
     }
 
     /// Gives the cluster a key for tokens: one that was restored from a snapshot has none.
+    ///
+    /// # Errors
+    /// `AuthNotEnabled`: auth has been disabled meanwhile.
     async fn agree_on_secret(&self) -> Result<Bytes, Error> {
-        // Not the client's request: only root may enable auth.
+        // Not the client's request.
         let member = self.sessions.anonymous().acting_as(Caller::Member);
-        let op = Some(Op::Enable(AuthEnable { secret: secret()? }));
+        let op = Some(Op::SetSecret(AuthSecret { secret: secret()? }));
         member.auth_change(AuthChange { op }).await?;
-        Ok(member.auth().secret.clone())
+        let auth = member.auth();
+        match auth.secret.is_empty() {
+            true => Err(Error::AuthNotEnabled),
+            false => Ok(auth.secret.clone()),
+        }
     }
 
     /// A handle of the caller that has applied what is committed now.
@@ -292,14 +303,10 @@ impl<B: Backend> auth_server::Auth for AuthService<B> {
         let auth = backend.auth();
         let role = auth.role(&name);
         let role = role.ok_or(Error::from(StateError::RoleNotFound))?;
-        let perm = match name == keelson_core::state::auth::ROOT {
-            // As etcd shows what this role may do.
-            true => vec![every_key()],
-            false => role.permissions.clone(),
-        };
         Ok(Response::new(AuthRoleGetResponse {
             header: Some(backend.header()),
-            perm,
+            // As in etcd, of root as well: what it may do besides is not among them.
+            perm: role.permissions.clone(),
         }))
     }
 
@@ -337,14 +344,5 @@ impl<B: Backend> auth_server::Auth for AuthService<B> {
     ) -> Result<Response<AuthRoleRevokePermissionResponse>, Status> {
         let header = self.change(request, Op::RoleRevokePermission).await?;
         Ok(Response::new(AuthRoleRevokePermissionResponse { header }))
-    }
-}
-
-/// The permission that etcd shows for the role root.
-fn every_key() -> keelson_proto::authpb::Permission {
-    keelson_proto::authpb::Permission {
-        perm_type: keelson_proto::authpb::permission::Type::Readwrite.into(),
-        key: bytes::Bytes::new(),
-        range_end: bytes::Bytes::from_static(&[0]),
     }
 }

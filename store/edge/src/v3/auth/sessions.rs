@@ -118,6 +118,20 @@ impl<B: Backend> Sessions<B> {
         }
     }
 
+    /// As [`Sessions::of_headers`], for a stream, whose caller stays the same. Auth may have been
+    /// enabled at the member of the login, and not be applied here.
+    pub(in crate::v3) async fn of_stream(
+        &self,
+        headers: &HeaderMap,
+        extensions: &Extensions,
+    ) -> Result<B, Error> {
+        if !self.anonymous.auth_enabled() && token_of(headers).is_some() {
+            // Without a quorum the stream has no user: it ends where auth is enabled.
+            let _ = self.anonymous.read_index().await;
+        }
+        self.of_headers(headers, extensions).await
+    }
+
     /// The user whom the client's certificate names. That of a proxy or gateway is not its clients'
     /// (etcd#9720): a call that was forwarded has no user.
     fn certificate_user(&self, headers: &HeaderMap, extensions: &Extensions) -> Option<String> {

@@ -37,15 +37,15 @@ const AHEAD_MAX: Duration = Duration::from_secs(300);
 
 /// What a token states.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Claims {
+pub(crate) struct Claims {
     /// The user.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// `User::since` at the login.
-    pub(super) since: u64,
+    pub(crate) since: u64,
     /// The index that the member had applied at the login: another member must have applied it too.
-    pub(super) applied: u64,
+    pub(crate) applied: u64,
     /// The time of the login, since 1970.
-    pub(super) issued: Duration,
+    pub(crate) issued: Duration,
 }
 
 impl Claims {
@@ -57,7 +57,7 @@ impl Claims {
     }
 
     /// The token, signed with the cluster's key.
-    pub(super) fn signed(&self, secret: &[u8]) -> String {
+    pub(crate) fn signed(&self, secret: &[u8]) -> String {
         let issued = u64::try_from(self.issued.as_nanos()).unwrap_or(u64::MAX);
         let mut token: Vec<u8> = [issued, self.since, self.applied]
             .iter()
@@ -70,7 +70,7 @@ impl Claims {
     }
 
     /// The claims of a token, if the cluster has signed it.
-    pub(super) fn verified(token: &str, secret: &[u8]) -> Option<Claims> {
+    pub(crate) fn verified(token: &str, secret: &[u8]) -> Option<Claims> {
         if TOKEN_BYTES_MAX < token.len() || secret.is_empty() {
             return None;
         }
