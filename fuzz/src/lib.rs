@@ -6,6 +6,7 @@
 
 pub mod answer_head;
 pub mod bolt;
+pub mod certificates;
 pub mod command;
 pub mod config;
 pub mod discovery;
@@ -16,16 +17,19 @@ pub mod http2;
 pub mod mended;
 pub mod peer;
 pub mod request;
+pub mod revocations;
 pub mod streams;
+pub mod tokens;
 pub mod wal;
 
 /// A target: takes any bytes, panics if the property does not hold.
 pub type Target = fn(&[u8]);
 
 /// Every target, by the name of its corpus.
-pub const TARGETS: [(&str, Target); 14] = [
+pub const TARGETS: [(&str, Target); 17] = [
     ("answer_head", answer_head::run),
     ("bolt", bolt::run),
+    ("certificates", certificates::run),
     ("command", command::run),
     ("config", config::run),
     ("discovery", discovery::run),
@@ -36,6 +40,8 @@ pub const TARGETS: [(&str, Target); 14] = [
     ("mended", mended::run),
     ("peer", peer::run),
     ("request", request::run),
+    ("revocations", revocations::run),
     ("streams", streams::run),
+    ("tokens", tokens::run),
     ("wal", wal::run),
 ];
