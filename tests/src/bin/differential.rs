@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use keelson_tests::differential::run;
+use keelson_tests::differential::{auth, run};
 use keelson_tests::proc::binary;
 
 /// Compare every answer of two servers to generated operations.
@@ -23,6 +23,9 @@ struct Args {
     /// Number of seeds.
     #[arg(long, default_value_t = 1)]
     seeds: u64,
+    /// Calls of users, instead of operations without auth.
+    #[arg(long)]
+    auth: bool,
     /// Number of operations for each seed.
     #[arg(long, default_value_t = 20_000)]
     ops: usize,
@@ -54,7 +57,11 @@ async fn soak(args: &Args) -> Result<()> {
         .context("etcd is not on PATH")?;
     let mut failed = 0;
     for seed in args.seed..args.seed + args.seeds {
-        match run::run(&ours, &theirs, seed, args.ops).await {
+        let outcome = match args.auth {
+            true => auth::run::run(&ours, &theirs, seed, args.ops).await,
+            false => run::run(&ours, &theirs, seed, args.ops).await,
+        };
+        match outcome {
             Ok(summary) => println!("seed {seed}: {summary:#?}"),
             Err(error) => {
                 failed += 1;

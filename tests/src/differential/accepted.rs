@@ -52,7 +52,12 @@ pub fn accepted(operation: &Operation, ours: &Answer, theirs: &Answer) -> Option
 
 /// The names in the golden file.
 pub fn named() -> Vec<&'static str> {
-    let rows = GOLDEN.lines().filter_map(|line| line.strip_prefix("| `"));
+    named_in(GOLDEN)
+}
+
+/// The names in a file of accepted differences.
+pub fn named_in(golden: &'static str) -> Vec<&'static str> {
+    let rows = golden.lines().filter_map(|line| line.strip_prefix("| `"));
     rows.filter_map(|row| row.split('`').next()).collect()
 }
 

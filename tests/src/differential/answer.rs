@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
 use keelson_proto::etcdserverpb::kv_client::KvClient;
 use keelson_proto::etcdserverpb::lease_client::LeaseClient;
 use keelson_proto::etcdserverpb::maintenance_client::MaintenanceClient;
@@ -13,15 +12,15 @@ use keelson_proto::etcdserverpb::{
     LeaseRevokeResponse, LeaseTimeToLiveResponse, PutResponse, RangeResponse, ResponseHeader,
     TxnResponse, WatchResponse,
 };
-use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use super::generate::Operation;
+use super::token::{Connection, Token};
 use super::watch::WatchRecorder;
 use crate::proc::client;
 
 /// Time limit for a server's answer: above all of its own timeouts.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// An answer, ids and terms masked.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,6 +49,8 @@ pub enum Answer {
     KeepAlive(LeaseKeepAliveResponse),
     /// To a request on the stream of watchers; none if the request is to be ignored.
     Watch(Option<WatchResponse>),
+    /// To any other request, as text.
+    Text(String),
     /// An error: its code and its text.
     Error(Code, String),
 }
@@ -70,7 +71,7 @@ impl Answer {
             Answer::Leases(response) => &response.header,
             Answer::KeepAlive(response) => &response.header,
             Answer::Watch(Some(response)) => &response.header,
-            Answer::Watch(None) | Answer::Error(..) => return None,
+            Answer::Watch(None) | Answer::Text(_) | Answer::Error(..) => return None,
         };
         header.as_ref().map(|header| header.revision)
     }
@@ -79,25 +80,23 @@ impl Answer {
 /// A server under comparison.
 #[derive(Debug)]
 pub struct Subject {
-    kv: KvClient<Channel>,
-    maintenance: MaintenanceClient<Channel>,
-    lease: LeaseClient<Channel>,
+    kv: KvClient<Connection>,
+    maintenance: MaintenanceClient<Connection>,
+    lease: LeaseClient<Connection>,
     /// Its watchers.
     pub watches: WatchRecorder,
 }
 
 impl Subject {
-    /// Connects to the server.
-    ///
-    /// # Errors
-    /// It does not accept.
-    pub async fn connect(url: &str) -> Result<Subject> {
-        Ok(Subject {
-            kv: client::kv(url).await?,
-            maintenance: client::maintenance(url).await?,
-            lease: LeaseClient::new(client::lazy(url)),
+    /// Connects to the server when it is first used. All calls but watches have the token.
+    pub fn connect(url: &str, token: &Token) -> Subject {
+        let connection = || Connection::new(client::lazy(url), token.clone());
+        Subject {
+            kv: KvClient::new(connection()).max_decoding_message_size(client::ANSWER_LIMIT),
+            maintenance: MaintenanceClient::new(connection()),
+            lease: LeaseClient::new(connection()),
             watches: WatchRecorder::open(url),
-        })
+        }
     }
 
     /// Carries the operation out. A missing answer is an answer too.
@@ -169,7 +168,7 @@ impl Subject {
 
 /// One renewal on a stream of its own.
 async fn keep_alive(
-    lease: &mut LeaseClient<Channel>,
+    lease: &mut LeaseClient<Connection>,
     request: LeaseKeepAliveRequest,
 ) -> Result<Answer, Status> {
     let call = lease.lease_keep_alive(tokio_stream::once(request)).await?;
@@ -202,13 +201,13 @@ impl Answer {
             }
             Answer::KeepAlive(response) => mask(&mut response.header),
             Answer::Watch(Some(response)) => mask(&mut response.header),
-            Answer::Watch(None) | Answer::Error(..) => {}
+            Answer::Watch(None) | Answer::Text(_) | Answer::Error(..) => {}
         }
     }
 }
 
 /// Everything in a header but the revision depends on the member or the run.
-fn mask(header: &mut Option<ResponseHeader>) {
+pub(super) fn mask(header: &mut Option<ResponseHeader>) {
     if let Some(header) = header {
         *header = ResponseHeader {
             revision: header.revision,

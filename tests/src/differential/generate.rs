@@ -52,7 +52,7 @@ const KEYS: [&[u8]; 26] = [
 ];
 
 /// A lease that was never granted.
-const NO_LEASE: i64 = 0x7_0000_0001;
+pub(super) const NO_LEASE: i64 = 0x7_0000_0001;
 
 /// Leases that are granted and revoked all the time.
 const LEASES: [i64; 4] = [0x1234, 0x1235, 77, i64::MAX];
@@ -63,7 +63,7 @@ const DEPTH: usize = 3;
 /// Generates operations. The same seed and the same answers give the same operations.
 #[derive(Debug)]
 pub struct Generator {
-    rng: ChaCha8Rng,
+    pub(super) rng: ChaCha8Rng,
     /// The store's revision, from the last answers.
     pub revision: i64,
     /// The revision of the last compaction.
@@ -105,11 +105,11 @@ impl Generator {
         }
     }
 
-    fn often(&mut self, percent: u32) -> bool {
+    pub(super) fn often(&mut self, percent: u32) -> bool {
         self.rng.random_range(0..100) < percent
     }
 
-    fn key(&mut self) -> Bytes {
+    pub(super) fn key(&mut self) -> Bytes {
         if self.rng.random_range(0..150) == 0 {
             return Bytes::new();
         }
@@ -117,7 +117,7 @@ impl Generator {
     }
 
     /// The end of a range that begins at `key`: none, open, a prefix's, or any key.
-    fn end(&mut self, key: &Bytes) -> Bytes {
+    pub(super) fn end(&mut self, key: &Bytes) -> Bytes {
         match self.rng.random_range(0..10) {
             0..4 => Bytes::new(),
             4 | 5 => Bytes::from_static(b"\0"),
@@ -157,7 +157,7 @@ impl Generator {
         }
     }
 
-    fn range(&mut self) -> RangeRequest {
+    pub(super) fn range(&mut self) -> RangeRequest {
         let key = self.key();
         let range_end = self.end(&key);
         let limit = match self.rng.random_range(0..20) {
@@ -187,7 +187,7 @@ impl Generator {
         }
     }
 
-    fn put(&mut self) -> PutRequest {
+    pub(super) fn put(&mut self) -> PutRequest {
         let ignore_value = self.often(7);
         let ignore_lease = self.often(7);
         let lease = match self.rng.random_range(0..40) {
@@ -224,7 +224,7 @@ impl Generator {
         }
     }
 
-    fn delete(&mut self) -> DeleteRangeRequest {
+    pub(super) fn delete(&mut self) -> DeleteRangeRequest {
         let key = self.key();
         // Few keys in most cases: deletions of everything would keep the store empty.
         let range_end = if self.often(70) {
@@ -239,7 +239,7 @@ impl Generator {
         }
     }
 
-    fn txn(&mut self, depth: usize) -> TxnRequest {
+    pub(super) fn txn(&mut self, depth: usize) -> TxnRequest {
         if depth == 0 && self.rng.random_range(0..200) == 0 {
             return self.long_txn();
         }
@@ -349,7 +349,7 @@ impl Generator {
         }
     }
 
-    fn compact(&mut self) -> CompactionRequest {
+    pub(super) fn compact(&mut self) -> CompactionRequest {
         let revision = match self.rng.random_range(0..10) {
             0 => self.revision + 5,
             1 => self.compacted,

@@ -1,7 +1,6 @@
 //! Runs a sequence on two single members and compares every answer.
 
 use std::collections::BTreeMap;
-use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -9,18 +8,11 @@ use keelson_proto::etcdserverpb::PutRequest;
 
 use super::accepted::accepted;
 use super::answer::{Answer, Subject};
+use super::differences::Differences;
 use super::generate::{Generator, Operation};
 use super::settle::{AT_COMPACTION, MARKED, exposed, marker_watch, settle};
+use super::token::Token;
 use crate::proc::cluster::{Cluster, Plan};
-
-/// Operations shown before a difference.
-const SHOWN: usize = 3;
-
-/// Differences after which a run stops.
-const DIFFERENCES: usize = 10;
-
-/// Operations and answers longer than this are cut in messages.
-const CUT: usize = 1_500;
 
 /// The results of a run.
 #[derive(Clone, Debug, Default)]
@@ -75,12 +67,13 @@ struct Run {
 
 impl Run {
     async fn start(ours: &Path, theirs: &Path, seed: u64) -> Result<Run> {
-        let (our_member, their_member) = tokio::join!(start(ours), start(theirs));
+        let starts = (start(ours, &[]), start(theirs, &[]));
+        let (our_member, their_member) = tokio::join!(starts.0, starts.1);
         let (our_member, their_member) = (our_member?, their_member?);
         Ok(Run {
             seed,
-            ours: Subject::connect(&our_member.endpoints()[0]).await?,
-            theirs: Subject::connect(&their_member.endpoints()[0]).await?,
+            ours: Subject::connect(&our_member.endpoints()[0], &Token::default()),
+            theirs: Subject::connect(&their_member.endpoints()[0], &Token::default()),
             our_member,
             their_member,
             generator: Generator::new(seed),
@@ -102,7 +95,11 @@ impl Run {
         if our != their {
             match accepted(operation, &our, &their) {
                 Some(rule) => *self.summary.accepted.entry(rule).or_default() += 1,
-                None => self.differences.add(number, operation, &our, &their),
+                None => {
+                    let apart = our.revision() != their.revision();
+                    self.differences
+                        .add(number, operation, (&our, &their), apart);
+                }
             }
         }
         learn(&mut self.generator, operation, &their);
@@ -153,66 +150,19 @@ impl Run {
     }
 }
 
-/// The differences in a readable form.
-#[derive(Default)]
-struct Differences {
-    count: usize,
-    /// The stores have diverged: later differences are consequences.
-    apart: bool,
-    text: String,
-    /// The last operations and etcd's answers.
-    recent: VecDeque<(usize, Operation, Answer)>,
-}
-
-impl Differences {
-    fn add(&mut self, number: usize, operation: &Operation, ours: &Answer, theirs: &Answer) {
-        self.count += 1;
-        self.apart |= ours.revision() != theirs.revision();
-        for (number, operation, answer) in self.recent.drain(..) {
-            let [operation, answer] = [format!("{operation:?}"), format!("{answer:?}")].map(cut);
-            self.text += &format!("  before: {number}: {operation} -> {answer}\n");
-        }
-        let [operation, ours, theirs] = [
-            format!("{operation:?}"),
-            format!("{ours:?}"),
-            format!("{theirs:?}"),
-        ]
-        .map(cut);
-        self.text += &format!("{number}: {operation}\n  ours:   {ours}\n  theirs: {theirs}\n");
-    }
-
-    /// The watchers of the servers differ, so that all later ones may.
-    fn add_watch(&mut self, number: usize, text: &str) {
-        self.count += 1;
-        self.apart = true;
-        self.text += &format!("before {number}: a watcher has received\n  ours:\n    {text}\n");
-    }
-
-    fn enough(&self) -> bool {
-        self.apart || self.count >= DIFFERENCES
-    }
-
-    fn remember(&mut self, number: usize, operation: &Operation, answer: &Answer) {
-        let recent = (number, operation.clone(), answer.clone());
-        self.recent.push_back(recent);
-        if self.recent.len() > SHOWN {
-            self.recent.pop_front();
-        }
-    }
-}
-
 /// Starts one member, with its data in /dev/shm where that exists: no disk is tested.
-async fn start(binary: &Path) -> Result<Cluster> {
+pub(super) async fn start(binary: &Path, flags: &[&str]) -> Result<Cluster> {
     let memory = PathBuf::from("/dev/shm");
     let plan = Plan {
         parent: memory.is_dir().then_some(memory),
+        extra: flags.iter().map(|&flag| flag.to_owned()).collect(),
         ..Plan::new(binary, 1)
     };
     Cluster::start(&plan).await
 }
 
 /// Updates the generator with the store's revision and the watchers.
-fn learn(generator: &mut Generator, operation: &Operation, answer: &Answer) {
+pub(super) fn learn(generator: &mut Generator, operation: &Operation, answer: &Answer) {
     if let Some(revision) = answer.revision() {
         generator.revision = revision;
     }
@@ -229,12 +179,4 @@ fn learn(generator: &mut Generator, operation: &Operation, answer: &Answer) {
         (Operation::CancelWatch(id), _) => generator.watchers.retain(|watcher| watcher != id),
         _ => {}
     }
-}
-
-fn cut(text: String) -> String {
-    let mut cut: String = text.chars().take(CUT).collect();
-    if cut.len() < text.len() {
-        cut += "...";
-    }
-    cut
 }

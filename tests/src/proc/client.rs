@@ -20,7 +20,7 @@ const CONNECT: Duration = Duration::from_millis(500);
 const BACKOFF: Duration = Duration::from_millis(25);
 
 /// Answers of a whole range may be far above tonic's 4 MiB.
-const ANSWER_LIMIT: usize = 256 << 20;
+pub const ANSWER_LIMIT: usize = 256 << 20;
 
 /// A channel that connects when it is first used and again after each failure.
 ///

@@ -4,12 +4,15 @@
 //! `KEELSON_DIFF_SEED` and `KEELSON_DIFF_OPS` repeat a failure or run longer.
 
 use anyhow::Result;
-use keelson_tests::differential::{members, run};
+use keelson_tests::differential::{auth, members, run};
 use keelson_tests::environment::number;
 use keelson_tests::proc::binary;
 
 /// Operations of an ordinary test run, in total.
 const OPERATIONS: usize = 20_000;
+
+/// Calls of users in an ordinary test run.
+const AUTH_CALLS: usize = 2_500;
 
 /// The number of sequences: the first thousand operations of a store find the most.
 const SEQUENCES: usize = 2;
@@ -36,6 +39,20 @@ async fn every_answer_is_etcds() -> Result<()> {
         let (seed, summary) = run.await?;
         println!("seed {seed}: {:#?}", summary?);
     }
+    Ok(())
+}
+
+/// Users, roles, logins, and requests by users of differing rights.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_answer_to_users_is_etcds() -> Result<()> {
+    let Some(etcd) = binary::etcd_or_skip()? else {
+        return Ok(());
+    };
+    let ours = binary::ours()?;
+    let calls = number("KEELSON_DIFF_OPS").map_or(AUTH_CALLS, |count| count as usize);
+    let seed = number("KEELSON_DIFF_SEED").unwrap_or(1);
+    let summary = auth::run::run(&ours, &etcd, seed, calls).await?;
+    println!("seed {seed}: {summary:#?}");
     Ok(())
 }
 

@@ -31,7 +31,7 @@ impl Generator {
     }
 
     /// An operation on a lease.
-    pub(super) fn lease(&mut self) -> Operation {
+    pub(in crate::differential) fn lease(&mut self) -> Operation {
         match self.rng.random_range(0..100) {
             0..35 => Operation::Grant(LeaseGrantRequest {
                 // Without an id the server chooses one.
@@ -65,7 +65,7 @@ impl Generator {
         }
     }
 
-    fn watcher(&mut self) -> WatchCreateRequest {
+    pub(in crate::differential) fn watcher(&mut self) -> WatchCreateRequest {
         let key = self.key();
         let range_end = self.end(&key);
         let filters = match self.rng.random_range(0..10) {
