@@ -11,6 +11,7 @@ use std::future::Future;
 
 use anyhow::{Result, bail};
 
+pub mod auth;
 pub mod bulk;
 pub mod cluster;
 pub mod draw;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use keelson_benches::{bulk, cluster, events, memory, proxy, v2, watchers};
+use keelson_benches::{auth, bulk, cluster, events, memory, proxy, v2, watchers};
 
 /// Measurements of whole servers, as child processes on loopback.
 #[derive(Parser)]
@@ -22,6 +22,8 @@ enum What {
     Watchers(watchers::plan::Plan),
     /// v3 watchers while keys are put.
     Events(events::plan::Plan),
+    /// Logins, and puts with auth and without.
+    Auth(auth::plan::Plan),
     /// Reads of all keys, and the expiry of many leases, beside another client's puts.
     Bulk(bulk::plan::Plan),
     /// What a member and a proxy hold: idle, with watches, with keys.
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         What::V2(plan) => v2::run(&plan),
         What::Watchers(plan) => watchers::run(&plan),
         What::Events(plan) => events::run(&plan),
+        What::Auth(plan) => auth::run(&plan),
         What::Bulk(plan) => bulk::run(&plan),
         What::Memory(plan) => memory::run(&plan),
         What::Proxy(plan) => proxy::run(&plan),
