@@ -56,32 +56,30 @@ async fn logins_at_once_with_one_password_cost_one_hash() {
     let passwords = Passwords::with_cost(4);
     let hash = passwords.hash("pw").await.unwrap();
     for (password, is_valid) in [("pw", true), ("wrong", false)] {
-        let mut logins: Vec<_> = (0..600)
+        let release = occupied(&passwords).await;
+        let mut logins: Vec<_> = (0..300)
             .map(|_| Box::pin(passwords.check(&hash, password)))
             .collect();
         for login in &mut logins {
             assert!(login.now_or_never().is_none());
         }
         let turns = &passwords.hashing.turns;
-        assert_eq!((turns.in_work(), turns.waiting()), (1, 0));
+        assert_eq!((turns.in_work(), turns.waiting()), (LIMITS.in_work, 1));
         // The one that began it is gone.
         drop(logins.swap_remove(0));
+        for _ in 0..LIMITS.in_work {
+            release.send(()).unwrap();
+        }
         for login in logins {
             assert_eq!(login.await, Ok(is_valid));
         }
     }
     assert!(passwords.check(&hash, "pw").await.unwrap());
-    assert_eq!(
-        passwords.flights.lock().len(),
-        1,
-        "ended, and removed by the next"
-    );
+    assert!(passwords.flights.lock().len() <= 1);
 }
 
-/// Clients that leave must not make more hashes run at a time.
-#[tokio::test]
-async fn a_cancelled_request_keeps_its_turn_until_its_work_is_done() {
-    let passwords = Passwords::default();
+/// Takes all turns, each until something is sent.
+async fn occupied(passwords: &Passwords) -> std::sync::mpsc::Sender<()> {
     let (begun, mut begins) = tokio::sync::mpsc::unbounded_channel();
     let (release, held) = std::sync::mpsc::channel::<()>();
     let held = Arc::new(Mutex::new(held));
@@ -97,6 +95,14 @@ async fn a_cancelled_request_keeps_its_turn_until_its_work_is_done() {
             _ = begins.recv() => {}
         }
     }
+    release
+}
+
+/// Clients that leave must not make more hashes run at a time.
+#[tokio::test]
+async fn a_cancelled_request_keeps_its_turn_until_its_work_is_done() {
+    let passwords = Passwords::default();
+    let release = occupied(&passwords).await;
     assert_eq!(passwords.hashing.turns.in_work(), LIMITS.in_work);
     {
         let mut waiting: Vec<_> = (0..256)
