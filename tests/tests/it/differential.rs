@@ -11,8 +11,11 @@ use keelson_tests::proc::binary;
 /// Operations of an ordinary test run, in total.
 const OPERATIONS: usize = 20_000;
 
-/// Calls of users in an ordinary test run.
-const AUTH_CALLS: usize = 2_500;
+/// The seed of the calls of users in an ordinary test run.
+const AUTH_SEED: u64 = 2;
+
+/// Their number.
+const AUTH_CALLS: usize = 2_000;
 
 /// The number of sequences: the first thousand operations of a store find the most.
 const SEQUENCES: usize = 2;
@@ -50,7 +53,7 @@ async fn every_answer_to_users_is_etcds() -> Result<()> {
     };
     let ours = binary::ours()?;
     let calls = number("KEELSON_DIFF_OPS").map_or(AUTH_CALLS, |count| count as usize);
-    let seed = number("KEELSON_DIFF_SEED").unwrap_or(1);
+    let seed = number("KEELSON_DIFF_SEED").unwrap_or(AUTH_SEED);
     let summary = auth::run::run(&ours, &etcd, seed, calls).await?;
     println!("seed {seed}: {summary:#?}");
     Ok(())
