@@ -27,15 +27,18 @@ const LIMITS: TurnLimits = TurnLimits {
     waiting: 768,
 };
 
+/// A verification of a password.
+type Verification = BoxFuture<'static, Result<bool, Error>>;
+
 /// A verification that requests with the same password and hash share.
-type Flight = Shared<BoxFuture<'static, Result<bool, Error>>>;
+type Flight = Shared<Verification>;
 
 /// Verifies and hashes passwords.
 pub(crate) struct Passwords {
     cost: u32,
     hashing: Arc<Hashing>,
     /// The verifications that are under way; as many as requests wait for.
-    flights: Mutex<Vec<(Proof, WeakShared<BoxFuture<'static, Result<bool, Error>>>)>>,
+    flights: Mutex<Vec<(Proof, WeakShared<Verification>)>>,
     /// A random key of this process, so that cached proofs are useless elsewhere.
     key: hmac::Key,
 }
