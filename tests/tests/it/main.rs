@@ -13,6 +13,7 @@ mod exports;
 mod follows;
 mod hostile_v2;
 mod imports;
+mod jwt;
 mod python_etcd;
 mod python_v3;
 mod rust_client;
