@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use crate::support::{Client, Fake, answer, get, until};
 
-async fn gateway(endpoints: Vec<String>) -> (SocketAddr, JoinHandle<()>) {
+pub(crate) async fn gateway(endpoints: Vec<String>) -> (SocketAddr, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let mut config = GatewayConfig::new(endpoints);

@@ -21,8 +21,10 @@ mod plain;
 #[expect(unreachable_pub, reason = "it is a library's module in keelson-tests")]
 mod ports;
 mod real;
+mod renewal;
 mod resumption;
 mod sharing;
+mod smuggling;
 mod streams;
 mod support;
 mod terms;

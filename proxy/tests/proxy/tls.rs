@@ -104,8 +104,17 @@ async fn listen(tls: ServerTls) -> (SocketAddr, Listener) {
     (address, Listener::new(socket, tls))
 }
 
-/// A member, and a proxy before it.
+/// A proxy before a member.
 async fn start(member: ServerTls, client_tls: ClientTls, proxy: ServerTls) -> SocketAddr {
+    start_both(member, client_tls, proxy).await.1
+}
+
+/// A member, and a proxy before it.
+pub(crate) async fn start_both(
+    member: ServerTls,
+    client_tls: ClientTls,
+    proxy: ServerTls,
+) -> (SocketAddr, SocketAddr) {
     let (at, listener) = listen(member).await;
     let never = std::future::pending();
     tokio::spawn(keelson_port::serve(
@@ -125,7 +134,7 @@ async fn start(member: ServerTls, client_tls: ClientTls, proxy: ServerTls) -> So
         let served = keelson_proxy::serve(config, vec![listener], || {}, never);
         served.await.unwrap();
     });
-    address
+    (at, address)
 }
 
 pub(crate) async fn connect(address: SocketAddr, tls: &ClientTls, protocol: Protocol) -> TlsSocket {
@@ -134,16 +143,21 @@ pub(crate) async fn connect(address: SocketAddr, tls: &ClientTls, protocol: Prot
     timeout(PATIENCE, connecting).await.unwrap().unwrap()
 }
 
-type Sender = hyper::client::conn::http1::SendRequest<Full<Bytes>>;
+pub(crate) type Sender = hyper::client::conn::http1::SendRequest<Full<Bytes>>;
 
-async fn http1(address: SocketAddr, tls: &ClientTls) -> Sender {
+pub(crate) async fn http1(address: SocketAddr, tls: &ClientTls) -> Sender {
     let socket = TokioIo::new(connect(address, tls, Protocol::Http1).await);
     let (sender, connection) = hyper::client::conn::http1::handshake(socket).await.unwrap();
     tokio::spawn(connection);
     sender
 }
 
-async fn ask(sender: &mut Sender, method: &str, path: &str, body: Bytes) -> (StatusCode, String) {
+pub(crate) async fn ask(
+    sender: &mut Sender,
+    method: &str,
+    path: &str,
+    body: Bytes,
+) -> (StatusCode, String) {
     let request = Request::builder()
         .method(method)
         .uri(path)
