@@ -154,8 +154,8 @@ fn run_until_ended(program: &str, values: &Values, plan: &FollowPlan) -> ExitCod
             Some(Anew::Several(why)) => {
                 error!(
                     why,
-                    "the standby must begin anew, and has several members: remove the others' data, \
-                     and keelson follow with one"
+                    "the standby must begin anew, and has several members: remove the others' \
+                     data, and keelson follow with one"
                 );
                 return ExitCode::FAILURE;
             }

@@ -28,8 +28,8 @@ impl StateMachine {
             Op::Replicate(_) => (!is_standby).then_some(Error::NoStandby),
             // The members agree on a key for tokens at the first login.
             Op::Auth(AuthChange {
-                op: Some(AuthOp::Enable(_)),
-            }) if self.view().auth_enabled() => None,
+                op: Some(AuthOp::SetSecret(_)),
+            }) => None,
             Op::Put(_)
             | Op::DeleteRange(_)
             | Op::Txn(_)

@@ -104,6 +104,8 @@ impl Auth {
                 next.enabled = false;
                 next.revision = self.revision + u64::from(self.enabled);
             }
+            // The key of tokens is no right.
+            Op::SetSecret(_) => next.revision = self.revision,
             Op::UserAdd(request) => {
                 let user = User {
                     since: entry,
