@@ -104,7 +104,7 @@ impl Auth {
                 next.enabled = false;
                 next.revision = self.revision + u64::from(self.enabled);
             }
-            // The key of tokens is no right.
+            // The key of tokens is not modelled.
             Op::SetSecret(_) => next.revision = self.revision,
             Op::UserAdd(request) => {
                 let user = User {

@@ -60,7 +60,9 @@ impl Rights<'_> {
     fn key(&self, kind: Type, key: &[u8]) -> bool {
         let mut permissions = self.permissions.iter();
         permissions.any(|(of, (from, end))| {
-            (*of == kind || *of == Type::Readwrite) && contains(from, end, key)
+            // In etcd the empty key of a permission is the last one.
+            let of_kind = *of == kind || *of == Type::Readwrite;
+            of_kind && !from.is_empty() && contains(from, end, key)
         })
     }
 
