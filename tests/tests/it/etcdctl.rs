@@ -1,5 +1,5 @@
-//! Debian's etcdctl 3.4.23 with Keelson and with Debian's etcd, and etcdctl 3.5.1 with Keelson and
-//! etcd 3.5.1: the same output, the same exit code.
+//! Debian's etcdctl 3.4.23 with Keelson and with Debian's etcd: the same output, the same exit
+//! code.
 //!
 //! Ids, addresses, versions, sizes, terms and log positions are masked; everything else must agree,
 //! also through a proxy.
@@ -22,11 +22,6 @@ use serde_json::Value;
 use accounts::ACCOUNTS;
 use script::SCRIPT;
 use stream::Stream;
-
-use crate::snapshots;
-
-/// The commands that etcd 3.5.1 answers otherwise, and why. Keelson answers as 3.4 and 3.7.
-const OTHERWISE_IN_3_5: [(&str, &str); 0] = [];
 
 /// Keys of JSON and of `-w fields` whose values name one member or one run.
 const MASKED: [&str; 15] = [
@@ -137,39 +132,13 @@ async fn nor_through_a_proxy() -> Result<()> {
     compare(&ours, &Side::start(&etcd).await?, ACCOUNTS)
 }
 
-/// Both scripts, one after the other, on one pair of servers.
-#[tokio::test]
-async fn etcdctl_of_3_5_sees_no_difference() -> Result<()> {
-    let Some(peer) = snapshots::newer()? else {
-        return Ok(());
-    };
-    let ours = Side::start(&binary::ours()?).await?;
-    let theirs = Side::start(&peer.server).await?;
-    for script in [SCRIPT, ACCOUNTS] {
-        compare_with(&peer.ctl, &ours, &theirs, script, &OTHERWISE_IN_3_5)?;
-    }
-    Ok(())
-}
-
 fn compare(ours: &Side, theirs: &Side, script: &str) -> Result<()> {
     let etcdctl = binary::on_path("etcdctl").context("etcd is on PATH, but etcdctl is not")?;
-    compare_with(&etcdctl, ours, theirs, script, &[])
-}
-
-/// Runs the script on both. The commands of `otherwise` must differ.
-fn compare_with(
-    etcdctl: &Path,
-    ours: &Side,
-    theirs: &Side,
-    script: &str,
-    otherwise: &[(&str, &str)],
-) -> Result<()> {
     let mut differences = String::new();
     for line in script.lines().filter(|line| !line.is_empty()) {
-        let our = run(etcdctl, ours, line)?;
-        let their = run(etcdctl, theirs, line)?;
-        let differs = otherwise.iter().any(|(command, _)| *command == line);
-        if (our != their) != differs {
+        let our = run(&etcdctl, ours, line)?;
+        let their = run(&etcdctl, theirs, line)?;
+        if our != their {
             differences += &format!("$ etcdctl {line}\n--- ours\n{our}\n--- etcd's\n{their}\n\n");
         }
     }

@@ -327,21 +327,21 @@ fn a_layout_of_a_newer_release_is_refused_with_the_remedy() {
     let (mut rows, _) = super::snapshots::parts(capture, usize::MAX);
     let marks = rows.iter_mut().find(|rows| rows.table == 1).unwrap();
     let format = marks.rows.iter_mut().find(|row| row.key == "format");
-    format.unwrap().value = bytes::Bytes::copy_from_slice(&3i64.to_be_bytes());
+    format.unwrap().value = bytes::Bytes::copy_from_slice(&4i64.to_be_bytes());
     let engine = std::sync::Arc::new(crate::engine::MemoryEngine::new());
     let mut builder = SnapshotBuilder::new(engine);
     let refused = rows.into_iter().find_map(|part| builder.push(part).err());
     assert!(refused.unwrap().to_string().contains("Upgrade this member"));
     let mut batch = crate::engine::WriteBatch::default();
-    let row = 3i64.to_be_bytes().to_vec();
+    let row = 4i64.to_be_bytes().to_vec();
     batch.put(crate::engine::Table::Meta, bytes("format"), row);
     machine.engine.write(&batch).unwrap();
     let refused = StateMachine::open(machine.engine.clone(), Limits::default());
     assert!(matches!(
         refused,
         Err(StateError::Newer {
-            format: 3,
-            known: 2
+            format: 4,
+            known: 3
         })
     ));
 }
