@@ -99,8 +99,8 @@ fn advertises_default(values: &Values) -> Option<String> {
         && !values.is_given("advertise-client-urls");
     let (advertised, listened) = ("advertise-client-urls", "listen-client-urls");
     let (advertised, listened) = (values.text(advertised), values.text(listened));
-    // The host's own address stands for all addresses.
-    let is_reachable = listened == advertised || listened.contains("//0.0.0.0:");
+    // The host's own address is advertised in place of 0.0.0.0, in plaintext as etcd does.
+    let is_reachable = listened == advertised || listened.starts_with("http://0.0.0.0:");
     (is_alone && !is_reachable).then(|| {
         format!(
             "advertise-client-urls is not set: {advertised} is advertised; set it to URLs that \

@@ -1,5 +1,5 @@
-//! What is read of a certificate by itself is what webpki reads, wherever webpki accepts it; and an
-//! element of DER is what the crate `der` reads.
+//! What is read of a certificate by itself is what webpki reads, wherever webpki accepts it, but that
+//! one damaged name leaves none; and an element of DER is what the crate `der` reads.
 
 use der::{AnyRef, Decode, Encode, Reader, SliceReader};
 use keelson_port::der::element;
@@ -24,13 +24,15 @@ pub fn run(bytes: &[u8]) {
         let mut parts = subject.windows(name.len());
         assert!(parts.any(|part| part == name.as_bytes()), "{name:?}");
     }
+    // Where another name of the extension is damaged, webpki reads on, and here it has no names.
+    let Some(names) = names else {
+        return;
+    };
     for host in certificate.valid_dns_names() {
-        if let Some(names) = &names {
-            assert!(
-                names.iter().any(|name| name == host),
-                "{host:?} of {names:?}"
-            );
-        }
+        assert!(
+            names.iter().any(|name| name == host),
+            "{host:?} of {names:?}"
+        );
     }
 }
 

@@ -1,5 +1,6 @@
 //! Revocation lists: PEM is read as the DER in it, and what webpki lists is revoked, nothing else.
 
+use base64::prelude::{BASE64_STANDARD as STANDARD, Engine};
 use keelson_port::fuzzing::{Revoked, revoked};
 use rustls::pki_types::CertificateDer;
 use webpki::OwnedCertRevocationList;
@@ -28,22 +29,12 @@ pub fn run(bytes: &[u8]) {
 }
 
 fn pem(der: &[u8]) -> Vec<u8> {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = b"-----BEGIN X509 CRL-----\n".to_vec();
-    for (number, three) in der.chunks(3).enumerate() {
-        if number % 16 == 0 && 0 < number {
-            text.push(b'\n');
-        }
-        let mut bits = [0; 4];
-        bits[1..=three.len()].copy_from_slice(three);
-        let bits = u32::from_be_bytes(bits);
-        for place in 0..4 {
-            text.push(match place <= three.len() {
-                true => DIGITS[(bits >> (18 - 6 * place)) as usize & 63],
-                false => b'=',
-            });
-        }
+    let text = STANDARD.encode(der);
+    let mut pem = b"-----BEGIN X509 CRL-----\n".to_vec();
+    for line in text.as_bytes().chunks(64) {
+        pem.extend(line);
+        pem.push(b'\n');
     }
-    text.extend(b"\n-----END X509 CRL-----\n");
-    text
+    pem.extend(b"-----END X509 CRL-----\n");
+    pem
 }

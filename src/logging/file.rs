@@ -1,9 +1,9 @@
 //! A log file: appended to, opened again on SIGHUP, and rotated if it is to be. No failure stops
 //! the process; what was lost is stated once lines can be written again.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,7 +21,7 @@ const RETRY: Duration = Duration::from_secs(10);
 pub(super) struct LogFile {
     path: PathBuf,
     file: File,
-    /// The bytes in the file, as far as this process can tell.
+    /// The length of the file in bytes, by what this process has written and its last look.
     len: u64,
     rotation: Option<Arc<Rotation>>,
     /// Whether rotated files are being compressed and removed. One thread does so at a time.
@@ -43,9 +43,12 @@ impl LogFile {
         rotation: Option<Arc<Rotation>>,
     ) -> io::Result<LogFile> {
         if let Some(directory) = path.parent().filter(|_| rotation.is_some()) {
-            fs::create_dir_all(directory)?;
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(directory)?;
         }
-        let file = create(path, rotation.is_some())?;
+        let file = create(path)?;
         let opened = LogFile {
             path: path.to_owned(),
             len: length(&file),
@@ -64,7 +67,7 @@ impl LogFile {
     /// Opens the path anew: another program has renamed the file. Without success the old one is
     /// written on.
     pub(super) fn reopen(&mut self) -> io::Result<()> {
-        self.file = create(&self.path, self.rotation.is_some())?;
+        self.file = create(&self.path)?;
         self.len = length(&self.file);
         self.is_torn = false;
         Ok(())
@@ -158,13 +161,10 @@ impl LogFile {
     }
 }
 
-/// Opens a file for appending. As in etcd, the mode of a rotated log is 0600.
-pub(super) fn create(path: &Path, is_private: bool) -> io::Result<File> {
+/// Opens a file to append to it. A new one is accessible only to its owner.
+pub(super) fn create(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    if is_private {
-        options.mode(0o600);
-    }
-    options.create(true).append(true).open(path)
+    options.mode(0o600).create(true).append(true).open(path)
 }
 
 fn length(file: &File) -> u64 {
@@ -173,6 +173,8 @@ fn length(file: &File) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn read(path: &Path) -> String {

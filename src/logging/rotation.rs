@@ -39,13 +39,20 @@ impl Rotation {
     pub(super) fn parse(json: &str) -> Result<Rotation, String> {
         let remedy = "write --log-rotation-config-json as {\"maxsize\": 100, \"maxage\": 0, \
                       \"maxbackups\": 0, \"compress\": false}";
-        let rotation: Rotation = serde_json::from_str(json).map_err(|error| {
+        let failed = |error: serde_json::Error| {
             let kind = match error.is_data() {
                 true => "invalid",
                 false => "improperly formatted",
             };
             format!("{kind} log rotation config: {error}; {remedy}")
-        })?;
+        };
+        let map: serde_json::Map<_, _> = serde_json::from_str(json).map_err(failed)?;
+        // Go reads names regardless of case.
+        let lower = map
+            .into_iter()
+            .map(|(name, value)| (name.to_lowercase(), value));
+        let value = serde_json::Value::Object(lower.collect());
+        let rotation: Rotation = serde_json::from_value(value).map_err(failed)?;
         match rotation.localtime {
             true => Err(format!(
                 "invalid log rotation config: localtime is not supported, names are in \
@@ -226,7 +233,7 @@ mod tests {
 
     #[test]
     fn the_configuration_is_etcds() {
-        let rotation = Rotation::parse("{\"maxsize\": 3, \"nosuch\": 1}").expect("good");
+        let rotation = Rotation::parse("{\"MaxSize\": 3, \"nosuch\": 1}").expect("good");
         assert_eq!(rotation.bytes_max(), 3 << 20);
         let default = Rotation::parse("{}").expect("good");
         assert_eq!(default.bytes_max(), 100 << 20);

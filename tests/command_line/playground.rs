@@ -217,7 +217,7 @@ fn a_host_that_cannot_start_shows_the_end_of_its_log() {
     assert!(finished.stderr.contains(" E | "), "{finished:?}");
 }
 
-/// Certificates for all, and a user: what the issue of a closed cluster asks for in one command.
+/// Mutual TLS and auth, by one command.
 #[test]
 fn a_secure_playground_is_closed_to_strangers() {
     let base = base_port(1);

@@ -13,7 +13,7 @@ use crate::tally::Window;
 pub enum Work {
     /// Puts without auth.
     Put,
-    /// Puts of a user who has the right to a range.
+    /// Puts of a user with a write permission on a range of keys.
     PutAsUser,
     /// Logins of one user, whose password the server has seen before.
     Login,

@@ -1,4 +1,4 @@
-//! Files that are only read: whatever would change one is refused.
+//! Files opened for reading only: each operation that would change one fails.
 
 use std::fs;
 use std::io;

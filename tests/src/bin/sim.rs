@@ -1,7 +1,7 @@
 //! Runs the simulator for many seeds: the soak.
 //!
 //! ```text
-//! cargo run --release -p keelson-tests --bin sim -- --seeds 2000 --seconds 60 --jobs 2
+//! cargo run --release -p keelson-tests --bin sim -- --seeds 1000 --seconds 60 --jobs 2
 //! ```
 //!
 //! The first seed that fails ends the run with exit code 1, a line that replays it, and its history

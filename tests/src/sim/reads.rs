@@ -1,4 +1,4 @@
-//! Linearizable reads: who waits for them.
+//! Linearizable reads that wait for their read index.
 
 use keelson_core::{Index, Term};
 

@@ -3,6 +3,8 @@
 //!
 //! `KEELSON_DIFF_SEED` and `KEELSON_DIFF_OPS` repeat a failure or run longer.
 
+use std::path::Path;
+
 use anyhow::Result;
 use keelson_tests::differential::{auth, members, run};
 use keelson_tests::environment::number;
@@ -48,13 +50,25 @@ async fn every_answer_is_etcds() -> Result<()> {
 /// Users, roles, logins, and requests by users of differing rights.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_answer_to_users_is_etcds() -> Result<()> {
-    let Some(etcd) = binary::etcd_or_skip()? else {
-        return Ok(());
-    };
+    match binary::etcd_or_skip()? {
+        Some(etcd) => users(&etcd).await,
+        None => Ok(()),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_answer_to_users_is_that_of_etcd_3_5() -> Result<()> {
+    match super::snapshots::newer()? {
+        Some(peer) => users(&peer.server).await,
+        None => Ok(()),
+    }
+}
+
+async fn users(etcd: &Path) -> Result<()> {
     let ours = binary::ours()?;
     let calls = number("KEELSON_DIFF_OPS").map_or(AUTH_CALLS, |count| count as usize);
     let seed = number("KEELSON_DIFF_SEED").unwrap_or(AUTH_SEED);
-    let summary = auth::run::run(&ours, &etcd, seed, calls).await?;
+    let summary = auth::run::run(&ours, etcd, seed, calls).await?;
     println!("seed {seed}: {summary:#?}");
     Ok(())
 }

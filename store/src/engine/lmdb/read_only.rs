@@ -229,23 +229,20 @@ impl Engine for ReadOnlyLmdb {
         visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), EngineError> {
         let (root, _) = self.tables[usize::from(table as u8)];
-        let is_in = |key: &[u8]| {
-            let after = match from {
-                Bound::Included(from) => from <= key,
-                Bound::Excluded(from) => from < key,
-                Bound::Unbounded => true,
-            };
-            let before = match to {
-                Bound::Included(to) => key <= to,
-                Bound::Excluded(to) => key < to,
-                Bound::Unbounded => true,
-            };
-            after && before
+        let is_before = |key: &[u8]| match from {
+            Bound::Included(from) => key < from,
+            Bound::Excluded(from) => key <= from,
+            Bound::Unbounded => false,
+        };
+        let is_behind = |key: &[u8]| match to {
+            Bound::Included(to) => to < key,
+            Bound::Excluded(to) => to <= key,
+            Bound::Unbounded => false,
         };
         let mut failed = None;
         self.walk(root, &mut BTreeSet::new(), 0, &mut |key, value| {
             if key.len() < LONG_KEY_BYTES {
-                return !is_in(key) || visit(key, value);
+                return is_before(key) || (!is_behind(key) && visit(key, value));
             }
             match visit_long(key, value, (from, to), visit) {
                 Ok(more) => more,

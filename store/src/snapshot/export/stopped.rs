@@ -23,8 +23,8 @@ use crate::wal::{Wal, WalConfig};
 /// A snapshot of a stopped member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stopped {
-    /// The entries at the end of its log that are left out: the member does not know whether they
-    /// are committed. None of a cluster of one.
+    /// The number of entries beyond the durable commit index, which are left out: whether they are
+    /// committed is undetermined. 0 in a cluster of one member.
     pub undecided: u64,
 }
 

@@ -152,7 +152,7 @@ impl ExportedTree {
     }
 
     /// The first index of the history, and its events. etcd finds an event by its distance from the
-    /// first, so indexes without one get an event that no client sees.
+    /// first, so indexes without one get an event that no client receives.
     fn history(&self) -> (u64, Vec<Value>) {
         let oldest = self.events.values().map(|event| event.oldest.max(1));
         let oldest = oldest.max().unwrap_or(self.index + 1);

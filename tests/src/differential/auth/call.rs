@@ -7,7 +7,7 @@ use crate::differential::generate::Operation;
 /// The number of sessions: tokens that callers have.
 pub const SESSIONS: usize = 7;
 
-/// Who calls.
+/// The credentials of a call.
 #[derive(Clone, Copy, Debug)]
 pub enum Caller {
     /// A client without a token.

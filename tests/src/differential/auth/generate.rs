@@ -1,4 +1,4 @@
-//! Seeded calls of users, who have rights to some keys each.
+//! Seeded calls of users, each with permissions on some keys.
 //!
 //! Some requests that etcd 3.4 does not check would set the two stores apart, because Keelson
 //! refuses them. They are made so that they have no effect: compactions, grants and ends of leases,

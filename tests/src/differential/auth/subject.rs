@@ -185,7 +185,7 @@ impl Subject {
     }
 }
 
-/// Whether the answer refuses for want of a right or a user.
+/// Whether the answer is `permission denied` or `user name is empty`.
 pub(super) fn is_refused(answer: &Answer) -> bool {
     let Answer::Error(code, text) = answer else {
         return false;

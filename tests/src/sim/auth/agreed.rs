@@ -49,8 +49,13 @@ impl Agreed {
 
     /// The rights after that entry.
     pub(super) fn at(&self, index: u64) -> &model::Auth {
+        &self.states[self.number_at(index)].1
+    }
+
+    /// The number of the state after that entry.
+    fn number_at(&self, index: u64) -> usize {
         let after = self.states.partition_point(|(from, _)| *from <= index);
-        &self.states[after.saturating_sub(1)].1
+        after.saturating_sub(1)
     }
 
     /// All rights that were in force after some entry of that range.
@@ -137,8 +142,11 @@ impl World {
             return Ok(None);
         };
         let (applied, auth) = (life.applied().0, life.applier.view().auth());
+        let number = self.auth.agreed.number_at(applied);
         let compared = self.auth.compared.get(&id);
-        if let Some((_, digest)) = compared.filter(|(of, _)| Arc::ptr_eq(of, &auth)) {
+        // The member's state alone does not show a change that it has dropped.
+        let same = compared.filter(|(of, at, _)| Arc::ptr_eq(of, &auth) && *at == number);
+        if let Some((_, _, digest)) = same {
             return Ok(Some(*digest));
         }
         let (found, expected) = (simple(&auth), self.auth.agreed.at(applied));
@@ -150,7 +158,7 @@ impl World {
         let mut hasher = DefaultHasher::new();
         format!("{auth:?}").hash(&mut hasher);
         let digest = hasher.finish();
-        self.auth.compared.insert(id, (auth, digest));
+        self.auth.compared.insert(id, (auth, number, digest));
         Ok(Some(digest))
     }
 }

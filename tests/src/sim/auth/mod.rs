@@ -39,8 +39,9 @@ pub(super) struct AuthWorld {
     tokens: BTreeMap<u64, u64>,
     /// A key in each part of the key space that a range can distinguish.
     keys: Vec<Bytes>,
-    /// The rights that members had when they were last compared, with their digest.
-    compared: BTreeMap<MemberId, (Arc<Auth>, u64)>,
+    /// The rights that members had when they were last compared, with the number of the log's and
+    /// their digest.
+    compared: BTreeMap<MemberId, (Arc<Auth>, usize, u64)>,
     /// What a finished operation has violated.
     pub(super) violation: Option<String>,
 }

@@ -1,5 +1,6 @@
 //! Clients that observe elections, as the product's `v3/election/observe.rs`: a linearizable read
-//! of the first key, then a watch of it. What one of them sees never goes back, at any member.
+//! of the first key, then a watch of it. The values of one observer never go back in
+//! revision, at any member.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -181,7 +182,7 @@ impl World {
         }
     }
 
-    /// An observer sees a leader with a value: a committed one, and none from before the last one.
+    /// Records an observed leader: its value must be committed, and not older than the last one.
     fn observed(&mut self, number: usize, leader: &KeyValue) -> Result<(), String> {
         let seen = (leader.create_revision, leader.mod_revision);
         let observer = &mut self.locks.observers[number];
