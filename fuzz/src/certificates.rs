@@ -1,5 +1,5 @@
-//! What is read of a certificate by itself is what webpki reads, wherever webpki accepts it, but that
-//! one damaged name leaves none; and an element of DER is what the crate `der` reads.
+//! What is read of a certificate by itself is what webpki reads, wherever webpki accepts it, but
+//! that one damaged name leaves none; and an element of DER is what the crate `der` reads.
 
 use der::{AnyRef, Decode, Encode, Reader, SliceReader};
 use keelson_port::der::element;

@@ -14,9 +14,10 @@ use crate::signals::Stop;
 /// Open a standby for writes, once it has everything that its source has. Run it on the standby's
 /// host.
 ///
-/// The source is fenced first: with its alarm CORRUPT it refuses reads and writes of keys and
-/// leases, and so it has no write that is not here. HashKV of both is compared. If anything fails,
-/// the fence is taken away and the standby goes on following. Writers of v2 keys must be stopped by
+/// The source is fenced first: with its alarm CORRUPT it refuses writes of keys and leases, and so
+/// it has no write that is not here. HashKV of both is compared. If anything fails, the fence is
+/// taken away and the standby goes on following, unless the outcome of the opening is unknown:
+/// then the fence stays. Writers of v2 keys must be stopped by
 /// other means.
 #[derive(Debug, Parser)]
 #[command(name = "cutover", bin_name = "keelson cutover")]
@@ -36,7 +37,7 @@ struct CutoverArguments {
 enum CutoverCommandError {
     #[error(
         "no answer of the follower in {}: {error}. Run this where keelson follow runs, with its \
-         --data-dir and as its user. If it ended meanwhile, its source may still refuse requests: \
+         --data-dir and as its user. If it ended meanwhile, its source may still refuse writes: \
          etcdctl alarm disarm there ends that", dir.display()
     )]
     Unreachable { dir: PathBuf, error: io::Error },

@@ -282,7 +282,7 @@ impl Store {
         // An aborted task holds the peer port and the store until it is dropped. A program that
         // opens the directory again needs both.
         let ended = futures_util::future::join(futures_util::future::join_all(tasks), links_closed);
-        let _ = tokio::time::timeout(Duration::from_secs(1), ended).await;
+        let _ = tokio::time::timeout(Duration::from_secs(2), ended).await;
     }
 
     /// Serves clients on these listeners until `shutdown`, and then, within bounds, until the

@@ -141,13 +141,18 @@ fn restore(
         path: path.clone(),
         error,
     };
-    let was_unfinished = is_unfinished(config);
+    // It refuses an etcd's.
+    let is_there = Store::is_there(config)?;
+    let replaces = is_there || is_unfinished(config);
+    if !replaces {
+        // What is not a standby of this command must not be removed at its next start.
+        snapshot::check_unused(config)?;
+    }
     disk::create_dir_durably(&RealDisk, &config.data_dir).map_err(failed)?;
-    if was_unfinished || Store::is_there(config)? {
-        disk::replace_file(&RealDisk, &path, &[]).map_err(failed)?;
+    disk::replace_file(&RealDisk, &path, &[]).map_err(failed)?;
+    if replaces {
         clear(config)?;
     }
-    disk::replace_file(&RealDisk, &path, &[]).map_err(failed)?;
     let term = source.status.raft_term.saturating_add(TERM_MARGIN);
     let restored = snapshot::restore_standby(file, config, term)?;
     info!(

@@ -1,9 +1,8 @@
 //! The end of following: the standby has all that the source has, and is opened for writes.
 //!
 //! No write that the source has acknowledged may be missing. So the source is fenced first, with
-//! its own alarm CORRUPT: from that entry of its log on it refuses reads and writes of keys and
-//! leases, and its watches go on. What it has then is all, and is compared by HashKV before the
-//! opening.
+//! its own alarm CORRUPT: from that entry of its log on it refuses writes of keys and leases; its
+//! reads and watches go on. What it has then is all, and is compared by HashKV before the opening.
 
 use std::time::Duration;
 
@@ -51,9 +50,9 @@ pub(super) enum CutoverError {
         their_compaction: i64,
     },
     #[error(
-        "whether the standby is open is not known ({0}), so the source goes on refusing requests. \
-         Once a quorum of the standby serves, a put shows whether it is open; if it is not, \
-         etcdctl alarm disarm at the source ends the refusals"
+        "whether the standby is open is not known ({0}), so the source goes on refusing writes. \
+         Restart keelson follow: it follows again if the standby is not open, and keelson cutover \
+         may be repeated; or etcdctl alarm disarm at the source ends the refusals"
     )]
     Unknown(String),
     #[error(
@@ -143,7 +142,7 @@ impl Pending {
             && let Err(error) = self.end_fence().await
         {
             text += &format!(
-                ". The source refuses requests: etcdctl alarm disarm ends that ({})",
+                ". The source refuses writes: etcdctl alarm disarm ends that ({})",
                 error.message()
             );
         }
@@ -230,8 +229,9 @@ impl Follower<'_> {
         );
         text += match pending.request.fence {
             true => {
-                "The source refuses reads and writes of keys (alarm CORRUPT): stop it. As long as \
-                 nothing is written here, etcdctl alarm disarm at the source is the way back.\n"
+                "The source refuses writes of keys (alarm CORRUPT), and goes on serving reads of \
+                 what it has: stop it. As long as nothing is written here, etcdctl alarm disarm at \
+                 the source is the way back.\n"
             }
             false => "Stop the source: what is written to it from now on is not here.\n",
         };

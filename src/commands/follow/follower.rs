@@ -136,6 +136,8 @@ impl Follower<'_> {
                     watch.ask_progress();
                     if self.pending.is_none() {
                         self.poll(&source).await?;
+                        // Its answers are signs of life.
+                        heard = Instant::now();
                     }
                 }
                 Some(request) = self.cutovers.recv(), if self.pending.is_none() => {
@@ -247,7 +249,8 @@ impl Follower<'_> {
     /// The API does not show the hashes of passwords.
     pub(super) async fn compare_users(&self, source: &SourceMember) -> Result<(), FollowError> {
         let revision = source.auth_revision().await?;
-        match revision == self.marker.auth_revision {
+        // A member that lags, or does not show it, has a lower one.
+        match revision <= self.marker.auth_revision {
             true => Ok(()),
             false => Err(FollowError::Anew("users or roles have changed".to_owned())),
         }

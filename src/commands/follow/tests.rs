@@ -129,6 +129,9 @@ async fn a_standby_follows_and_is_opened_with_the_same_contents() {
     reaches(&store, source.revision()).await;
     let refused = store.put(put("k", "v", 0)).await.map(drop);
     assert_eq!(refused, Err(Error::State(StateError::Standby)));
+    // The compaction must come after the watch.
+    source.put(put("followed", "v", 0)).await.unwrap();
+    reaches(&store, source.revision()).await;
     let revision = change(&source).await;
     reaches(&store, revision).await;
     // A restart goes on at its revision.
@@ -195,8 +198,9 @@ async fn a_standby_behind_a_compaction_begins_anew() {
 async fn a_cut_over_that_fails_ends_the_fence() {
     let dir = tempfile::tempdir().unwrap();
     let (source, url) = source(dir.path()).await;
-    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let gone = format!("http://{}", gone.local_addr().unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let gone = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
     let arguments = FollowArguments::parse_from(["follow", "--from", &url]);
     let plan = FollowPlan {
         urls: vec![gone, url.clone()],

@@ -39,8 +39,12 @@ pub fn check_directory(
         return Err(CheckError::Nothing(data_dir.to_owned()));
     }
     let mut report = CheckReport::default();
+    // To the end: a member that starts meanwhile would change what is read.
+    let locked = Wal::lock(&ReadOnlyDisk, &layout.wal);
+    if let Err(WalError::Locked { .. }) = &locked {
+        return Err(CheckError::InUse(data_dir.to_owned()));
+    }
     let log = match Wal::examine(&ReadOnlyDisk, &layout.wal) {
-        Err(WalError::Locked { .. }) => return Err(CheckError::InUse(data_dir.to_owned())),
         Ok(None) => {
             report.damaged.push("log: there is none".to_owned());
             None

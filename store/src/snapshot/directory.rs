@@ -47,9 +47,14 @@ impl NewDirectory {
     /// # Errors
     /// Those of [`RestoreError`].
     pub(crate) fn begin_beside(config: &Config) -> Result<NewDirectory, RestoreError> {
+        NewDirectory::check_beside(config)?;
+        NewDirectory::begin_in(config, Layout::of(config))
+    }
+
+    /// Refuses directories of a member that hold anything.
+    pub(crate) fn check_beside(config: &Config) -> Result<(), RestoreError> {
         let layout = Layout::of(config);
-        refuse_used([&config.data_dir.join("member"), &layout.wal])?;
-        NewDirectory::begin_in(config, layout)
+        refuse_used([&config.data_dir.join("member"), &layout.wal])
     }
 
     fn begin_in(config: &Config, layout: Layout) -> Result<NewDirectory, RestoreError> {

@@ -16,6 +16,6 @@ pub use export::{ExportError, Exported, Stopped, export, of_stopped};
 pub use file::FileError;
 pub use hash_kv::{FileHash, hash_kv};
 pub use input::{InputError, SnapshotFile};
-pub use restore::{RestoreError, RestoreOptions, Restored, restore, restore_standby};
+pub use restore::{RestoreError, RestoreOptions, Restored, check_unused, restore, restore_standby};
 pub use status::{SnapshotStatus, status};
 pub(crate) use stream::SNAPSHOTS_MAX;

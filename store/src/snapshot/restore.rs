@@ -99,6 +99,15 @@ pub fn restore_standby(
     restore_as(file, config, options, Some(term))
 }
 
+/// Whether a standby could be restored for this configuration: the directories of a member are
+/// empty, or not there.
+///
+/// # Errors
+/// [`RestoreError::NotEmpty`].
+pub fn check_unused(config: &Config) -> Result<(), RestoreError> {
+    NewDirectory::check_beside(config)
+}
+
 fn restore_as(
     file: &SnapshotFile,
     config: &Config,

@@ -117,17 +117,25 @@ impl<D: Disk> Wal<D> {
             .transpose()
     }
 
-    /// Reads the log in `dir` and changes nothing; `None` without a log.
+    /// Locks the log in `dir`, so that no member opens it; `None` without a file to lock.
+    ///
+    /// # Errors
+    /// `Locked` by another process, and the system's.
+    pub fn lock(disk: &D, dir: &Path) -> Result<Option<D::Lock>, WalError> {
+        match disk.lock(&dir.join(LOCK_FILE)) {
+            Ok(lock) => Ok(Some(lock)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(lock_error(&dir.join(LOCK_FILE), error)),
+        }
+    }
+
+    /// Reads the log in `dir`, which the caller has locked, and changes nothing; `None` without a
+    /// log.
     ///
     /// # Errors
     /// As [`Wal::create_or_open`].
     pub fn examine(disk: &D, dir: &Path) -> Result<Option<Examined>, WalError> {
         let names = disk.list(dir).map_err(WalError::io("list", dir))?;
-        let _lock = match disk.lock(&dir.join(LOCK_FILE)) {
-            Ok(lock) => Some(lock),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-            Err(error) => return Err(lock_error(&dir.join(LOCK_FILE), error)),
-        };
         let paths = segments_in_order(dir, &names)?;
         let Some(identity) = Wal::identity(disk, dir)? else {
             return Ok(None);

@@ -349,13 +349,17 @@ fn mask_json(json: &mut Value) {
 fn mask_cells(line: &str) -> String {
     let cells = line.split('|').map(|cell| {
         let cell = cell.trim();
+        // Before numbers: an id may have decimal digits only.
+        if mask_id(cell) != cell {
+            return mask_id(cell);
+        }
         let number = !cell.is_empty() && cell.chars().all(|c| c.is_ascii_digit() || c == '.');
         let size = cell.ends_with('B') && cell.starts_with(|c: char| c.is_ascii_digit());
         let heading = COLUMNS.contains(&cell);
         if (number || size) && !heading {
             "masked"
         } else {
-            mask_id(cell)
+            cell
         }
     });
     cells.collect::<Vec<_>>().join("|")

@@ -133,6 +133,8 @@ async fn follows(peer: &Peer) -> Result<()> {
     if ctl(&["put", "late", "v"]).await.is_ok() {
         bail!("the source is not fenced");
     }
+    // etcd's reads are not: the message of the cut-over states so.
+    ctl(&["get", "a"]).await?;
     Ok(())
 }
 

@@ -72,8 +72,11 @@ impl StateMachine {
                 self.replicate(revision);
             }
         }
-        for id in request.gone {
-            self.forget_lease(id, changes);
+        // Of another time: a lease of that id may have been granted again.
+        if request.after == before {
+            for id in request.gone {
+                self.forget_lease(id, changes);
+            }
         }
         if self.shared.compacted() < request.compacted {
             self.apply_compaction(CompactionRequest {

@@ -127,12 +127,15 @@ fn a_lease_that_is_gone_leaves_its_keys_to_the_revisions() {
     let mut first = revisions(1, vec![vec![change("a", Some("1"), 7)]]);
     first.leases = vec![ReplicatedLease { id: 7, ttl: 60 }];
     machine.apply(Op::Replicate(first)).unwrap();
-    let gone = Replicate {
+    let gone = |after| Replicate {
+        after,
         gone: vec![7, 8],
         ..Replicate::default()
     };
     let before = hash(&machine);
-    machine.apply(Op::Replicate(gone)).unwrap();
+    machine.apply(Op::Replicate(gone(1))).unwrap();
+    assert!(machine.state.view().lease(7).is_some(), "of another time");
+    machine.apply(Op::Replicate(gone(2))).unwrap();
     assert_eq!(machine.state.view().lease(7), None);
     assert_eq!(hash(&machine), before);
     let second = revisions(2, vec![vec![change("a", None, 0)]]);
