@@ -1,11 +1,11 @@
 //! Measurements: closed-loop loads that run our servers beside another's.
 //!
 //! `cluster` is the v3 API on whole clusters, `v2` the v2 API, `watchers` thousands of long polls,
-//! `events` v3 watchers, `bulk` reads of all keys and the expiry of leases, `memory` what idle
-//! processes hold, `proxy` the proxies; each is a subcommand. They share `server` (what runs),
-//! `http1` (the load over HTTP/1.1), `measure` (what it costs), `guard` (what changed since
-//! an earlier build) and `draw`. The criterion benchmarks in `benches/benches` stand alone, but for
-//! the `machine` that two of them share.
+//! `events` v3 watchers, `bulk` reads of all keys and the expiry of leases, `upkeep` snapshots and
+//! compactions, `memory` what idle processes hold, `proxy` the proxies; each is a subcommand. They
+//! share `server` (what runs), `http1` (the load over HTTP/1.1), `measure` (what it costs), `guard`
+//! (what changed since an earlier build) and `draw`. The criterion benchmarks in `benches/benches`
+//! stand alone, but for the `machine` that two of them share.
 
 use std::future::Future;
 
@@ -29,6 +29,7 @@ pub mod server;
 pub mod spread;
 pub mod table;
 pub mod tally;
+pub mod upkeep;
 pub mod v2;
 pub mod watchers;
 

@@ -185,21 +185,17 @@ impl Store {
     }
 
     /// Makes revisions below `request.revision` unreadable. With `physical`, returns once this
-    /// member has released their rows.
+    /// member has released their rows. As in etcd, the request's time does not limit that: the
+    /// compaction is done, and only the client can end the wait.
     ///
     /// # Errors
-    /// As [`Store::put`].
+    /// As [`Store::put`]; `Stopped` when the member stops before the rows are released.
     pub async fn compact(&self, request: CompactionRequest) -> Result<CompactionResponse, Error> {
         let (revision, physical) = (request.revision, request.physical);
         let response = self.propose(Op::Compaction(request)).await?;
-        let deadline = tokio::time::Instant::now() + self.request_timeout();
-        let mut pause = LOOK_AGAIN;
-        while physical && self.view().compaction_finished() < revision {
-            if deadline < tokio::time::Instant::now() {
-                return Err(Error::Timeout);
-            }
-            tokio::time::sleep(pause).await;
-            pause = (2 * pause).min(LOOK_AGAIN_MAX);
+        if physical {
+            let finished = || self.view().compaction_finished() >= revision;
+            until(finished, || self.is_stopping()).await?;
         }
         match response {
             Response::Compaction(mut response) => {
@@ -290,6 +286,19 @@ impl Store {
     }
 }
 
+/// Waits until the rows of a compaction are released.
+async fn until(finished: impl Fn() -> bool, is_stopping: impl Fn() -> bool) -> Result<(), Error> {
+    let mut pause = LOOK_AGAIN;
+    while !finished() {
+        if is_stopping() {
+            return Err(Error::Stopped);
+        }
+        tokio::time::sleep(pause).await;
+        pause = (2 * pause).min(LOOK_AGAIN_MAX);
+    }
+    Ok(())
+}
+
 /// A streamed range before and after its first piece.
 enum Pieces {
     Begin(RangeRequest),
@@ -301,4 +310,28 @@ enum Pieces {
 pub(crate) fn unexpected(response: &Response) -> Error {
     tracing::error!(?response, "an answer of the wrong kind");
     Error::from(state::Error::UnknownCommand)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_long_compaction_does_not_time_out() {
+        let begin = Instant::now();
+        let finished = || begin.elapsed() >= Duration::from_secs(100);
+        assert!(until(finished, || false).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stop_ends_the_wait_for_a_compaction() {
+        let looks = Cell::new(0);
+        let is_stopping = || looks.replace(looks.get() + 1) == 3;
+        let outcome = until(|| false, is_stopping).await;
+        assert!(matches!(outcome, Err(Error::Stopped)), "{outcome:?}");
+    }
 }

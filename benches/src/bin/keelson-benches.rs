@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use keelson_benches::{auth, bulk, cluster, events, memory, proxy, v2, watchers};
+use keelson_benches::{auth, bulk, cluster, events, memory, proxy, upkeep, v2, watchers};
 
 /// Measurements of whole servers, as child processes on loopback.
 #[derive(Parser)]
@@ -30,6 +30,8 @@ enum What {
     Memory(memory::plan::Plan),
     /// Proxies: what the cluster feels of them, what they add, what they hold.
     Proxy(proxy::plan::Plan),
+    /// Snapshot, compaction and defragmentation beside puts.
+    Upkeep(upkeep::plan::Plan),
 }
 
 fn main() -> ExitCode {
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         What::Bulk(plan) => bulk::run(&plan),
         What::Memory(plan) => memory::run(&plan),
         What::Proxy(plan) => proxy::run(&plan),
+        What::Upkeep(plan) => upkeep::run(&plan),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,0 +1,110 @@
+//! The order of a run: rounds, servers, works.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use keelson_tests::proc::cluster::Cluster;
+use keelson_tests::proc::usage;
+
+use super::clients::Clients;
+use super::outcome::Outcome;
+use super::plan::{Plan, WORKS, Work};
+use super::{report, works};
+use crate::progress;
+use crate::server::in_turn;
+use crate::table;
+
+/// How often memory is read.
+const SAMPLE: Duration = Duration::from_millis(20);
+
+/// Puts go on for so long at least beside a work, however short it is.
+const LEAST: Duration = Duration::from_secs(1);
+
+/// Runs the plan, prints the table, writes the file.
+///
+/// # Errors
+/// A server does not start, or refuses a call.
+pub fn run(plan: &Plan) -> Result<()> {
+    plan.servers.check_no_baseline("upkeep")?;
+    ensure!(
+        plan.keys != 0 && plan.clients != 0 && plan.rounds != 0,
+        "keys, clients and rounds are at least 1"
+    );
+    let outcomes = crate::block_on(measure(plan))?;
+    let text = report::markdown(plan, &plan.servers.find()?, &outcomes);
+    table::publish(plan.out.as_deref(), "upkeep.md", text)
+}
+
+/// By server, then by work.
+async fn measure(plan: &Plan) -> Result<Vec<[Outcome; 3]>> {
+    let servers = plan.servers.find()?;
+    let progress = progress::bar(plan.rounds * servers.len() * WORKS.len());
+    let mut outcomes = vec![<[Outcome; 3]>::default(); servers.len()];
+    for round in 1..=plan.rounds {
+        for (place, server) in in_turn(&servers, round) {
+            progress.set_message(format!("{}: {} keys", server.name, plan.keys));
+            let mut cluster = server.start(&plan.servers, plan.members).await?;
+            let logs = |cluster: &Cluster| cluster.log_tails();
+            works::put_all(plan, &cluster.endpoints()[0]).await?;
+            for (work, sum) in WORKS.into_iter().zip(&mut outcomes[place]) {
+                progress.set_message(format!("{}: {work:?}", server.name));
+                let outcome = one(plan, work, &cluster).await;
+                cluster.members[0].alive()?;
+                sum.merge(&outcome.with_context(|| logs(&cluster))?);
+                progress.inc(1);
+            }
+        }
+    }
+    progress.finish_and_clear();
+    Ok(outcomes)
+}
+
+/// Measures one work.
+async fn one(plan: &Plan, work: Work, cluster: &Cluster) -> Result<Outcome> {
+    let (urls, pid) = (cluster.endpoints(), cluster.pids()[0]);
+    works::prepare(plan, work, &urls[0]).await?;
+    tokio::time::sleep(Duration::from_secs(plan.settle)).await;
+    let clients = Clients::start(plan, &urls);
+    tokio::time::sleep(plan.window()).await;
+    let (alone, rate_alone) = clients.stop()?;
+    let idle = usage::memory(pid)?.anonymous;
+
+    let clients = Clients::start(plan, &urls);
+    let begin = Instant::now();
+    let doing = works::work(plan, work, &urls[0]);
+    let (bytes, took, peak) = watched(doing, pid, begin, &clients).await?;
+    let (beside, rate) = clients.stop()?;
+    Ok(Outcome {
+        alone,
+        beside,
+        rates: vec![rate / rate_alone.max(1e-9)],
+        took,
+        bytes,
+        growth: peak.saturating_sub(idle),
+    })
+}
+
+/// Awaits the work: its bytes, its duration, and the peak of the member's anonymous memory.
+async fn watched(
+    doing: impl Future<Output = Result<u64>>,
+    pid: u32,
+    begin: Instant,
+    clients: &Clients,
+) -> Result<(u64, Duration, u64)> {
+    let mut doing = std::pin::pin!(doing);
+    let (mut peak, mut done) = (0, None);
+    loop {
+        match done {
+            None => tokio::select! {
+                bytes = &mut doing => done = Some((bytes?, begin.elapsed())),
+                () = tokio::time::sleep(SAMPLE) => {}
+            },
+            Some((bytes, took)) if begin.elapsed() >= LEAST => return Ok((bytes, took, peak)),
+            Some(_) => tokio::time::sleep(SAMPLE).await,
+        }
+        peak = peak.max(usage::memory(pid)?.anonymous);
+        if clients.have_failed() {
+            return Ok((0, begin.elapsed(), peak));
+        }
+    }
+}
