@@ -92,8 +92,12 @@ impl Store {
     /// # Errors
     /// etcd's: not found, not a learner, a learner that is not in sync with the leader, timeouts.
     pub async fn member_promote(&self, member: MemberId) -> Result<MemberPromoteResponse, Error> {
-        let members = self.change(Op::Promote(member.0)).await?;
-        self.inner.metrics.learners_promoted.add(1);
+        let metrics = &self.inner.metrics;
+        let members = self.change(Op::Promote(member.0)).await;
+        let members = members.inspect_err(|error| {
+            metrics.promotion_failed(error);
+        })?;
+        metrics.learners_promoted.add(1);
         Ok(MemberPromoteResponse {
             header: self.member_header(),
             members,

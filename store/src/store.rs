@@ -302,7 +302,7 @@ impl Store {
             interceptor: self
                 .config()
                 .enable_v2
-                .then(|| V2::new(self.clone(), drain)),
+                .then(|| V2::new(self.clone(), drain, self.inner.calls.clone())),
             routes: Default::default(),
             router: Default::default(),
             gate: Some(gate.clone()),

@@ -4,6 +4,7 @@
 //! The decisions are made in `keelson_core::member::Applier`, which the simulator runs as well.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::Sender;
@@ -22,7 +23,7 @@ use super::flusher::FlushJob;
 use super::waiters::{Outcome, Waiters};
 use super::worker::{Handoff, WorkerEvent};
 use crate::lease::LessorInbox;
-use crate::metrics::MemberMetrics;
+use crate::metrics::{CompactionClock, MemberMetrics, TTL_SECOND};
 use crate::reads::ReadBatches;
 use crate::shared::Shared;
 use crate::tree::Hub;
@@ -45,6 +46,7 @@ pub(crate) struct ApplierShell {
     pub(crate) lessor: Arc<LessorInbox>,
     pub(crate) watches: Watches,
     pub(crate) metrics: Arc<MemberMetrics>,
+    pub(crate) compaction: CompactionClock,
     /// A batch that takes longer is logged.
     pub(crate) warning: Duration,
     pub(crate) warning_lines: RateLimit,
@@ -58,10 +60,24 @@ impl ApplierShell {
         if self.fatal.is_raised() {
             return u64::MAX;
         }
-        let due = self.applier.tick(now, &mut self.effects);
+        let due = self.tick(now);
         self.carry_out(handoff);
         self.capture(&mut handoff.captures);
         due.0
+    }
+
+    /// Does what is due, and measures the compaction.
+    fn tick(&mut self, now: Millis) -> Millis {
+        let was_compacting = self.applier.state().is_compacting();
+        let began = was_compacting.then(Instant::now);
+        let due = self.applier.tick(now, &mut self.effects);
+        if let Some(began) = began {
+            self.metrics.compactions.step(began.elapsed());
+        }
+        let is_compacting = self.applier.state().is_compacting();
+        self.compaction
+            .note(is_compacting, &self.metrics.compactions);
+        due
     }
 
     /// Gives a capture to those that wait, between two entries.
@@ -173,7 +189,11 @@ impl ApplierShell {
     fn count_leases(&self, changes: &[LeaseChange]) {
         for change in changes {
             match change {
-                LeaseChange::Granted(_) => self.metrics.leases_granted.add(1),
+                LeaseChange::Granted(lease) => {
+                    self.metrics.leases_granted.add(1);
+                    let ttl = u32::try_from(lease.ttl).unwrap_or(u32::MAX);
+                    self.metrics.lease_ttls.observe(ttl * TTL_SECOND);
+                }
                 LeaseChange::Gone(_) => self.metrics.leases_gone.add(1),
                 LeaseChange::Checkpointed(_) => {}
             }
@@ -186,7 +206,11 @@ impl ApplierShell {
             return;
         }
         let began = Instant::now();
-        match staged.install() {
+        let is_installing = &self.metrics.is_installing;
+        is_installing.store(true, Ordering::Relaxed);
+        let installed = staged.install();
+        is_installing.store(false, Ordering::Relaxed);
+        match installed {
             Ok((engine, state)) => {
                 self.metrics.snapshots.observe(began.elapsed());
                 self.engine = engine;

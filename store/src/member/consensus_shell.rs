@@ -214,8 +214,13 @@ impl ConsensusShell {
                     }
                 }
             };
+            let counted = outbox.begin_snapshot(to);
             let sent = send_snapshot(&outbox, to, offer, read).await;
-            outbox.note_snapshot(to, sent.is_ok());
+            if let Some(counted) = counted
+                && sent.is_ok()
+            {
+                counted.succeed();
+            }
             match &sent {
                 Ok(()) => tracing::info!(%to, took = ?began.elapsed(), "sent a snapshot"),
                 Err(error) if trouble.lock().failing().is_some() => {

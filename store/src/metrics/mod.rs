@@ -2,15 +2,29 @@
 //! state at each scrape.
 
 mod certificates;
+mod compactions;
 mod peers;
+mod state;
 mod text;
+mod transfers;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 pub use keelson_port::metrics::Histogram;
+use parking_lot::Mutex;
 
+use crate::Error;
+
+pub(crate) use compactions::{CompactionClock, CompactionDurations};
 pub(crate) use peers::{LinkCounts, LinkRead};
+pub use transfers::ReceivedSnapshots;
+pub(crate) use transfers::{Transfer, TransferCounts};
+
+/// The unit of the histogram of times to live, whose seconds would overflow one of durations.
+pub(crate) const TTL_SECOND: Duration = Duration::from_micros(1);
 
 /// A count that any thread adds to.
 #[derive(Debug, Default)]
@@ -32,7 +46,23 @@ impl MemberMetrics {
         MemberMetrics {
             snapshots: Histogram::exponential(Duration::from_millis(100), 10),
             hashes: Histogram::exponential(Duration::from_millis(10), 15),
+            whole_hashes: Histogram::exponential(Duration::from_millis(10), 15),
+            sent_files: Histogram::exponential(Duration::from_millis(10), 17),
+            lease_ttls: Histogram::exponential(TTL_SECOND, 24),
             ..MemberMetrics::default()
+        }
+    }
+}
+
+/// Texts of failed promotions; those of further errors are not kept.
+const FAILURES_MAX: usize = 16;
+
+impl MemberMetrics {
+    /// Counts a promotion that failed.
+    pub(crate) fn promotion_failed(&self, error: &Error) {
+        let (mut failed, text) = (self.promotions_failed.lock(), error.to_string());
+        if failed.len() < FAILURES_MAX || failed.contains_key(&text) {
+            *failed.entry(text).or_default() += 1;
         }
     }
 }
@@ -50,6 +80,19 @@ pub(crate) struct MemberMetrics {
     pub(crate) snapshots: Histogram,
     /// The durations of HashKV.
     pub(crate) hashes: Histogram,
+    /// The durations of Hash.
+    pub(crate) whole_hashes: Histogram,
+    /// The durations of sending snapshots to clients.
+    pub(crate) sent_files: Histogram,
+    /// Whether a snapshot of the leader is being installed.
+    pub(crate) is_installing: AtomicBool,
+    /// The snapshots of other members.
+    pub(crate) received: Arc<ReceivedSnapshots>,
+    pub(crate) compactions: CompactionDurations,
+    /// The granted times to live, in `TTL_SECOND`s.
+    pub(crate) lease_ttls: Histogram,
+    /// Promotions of learners that failed, by the error's text.
+    pub(crate) promotions_failed: Mutex<BTreeMap<String, u64>>,
     pub(crate) slow_applies: Count,
     pub(crate) proposals_failed: Count,
     pub(crate) reads_failed: Count,

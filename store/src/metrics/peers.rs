@@ -1,11 +1,12 @@
 //! The counts of the links to peers, and their series.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use keelson_core::MemberId;
 use keelson_port::metrics::{Exposition, Histogram};
 
-use super::Count;
+use super::{Count, TransferCounts, transfers};
 
 /// The counts of the link to one peer. They live as long as the link.
 #[derive(Debug)]
@@ -18,8 +19,7 @@ pub(crate) struct LinkCounts {
     pub(crate) disconnects: Count,
     /// The durations of small calls to the peer.
     pub(crate) round_trips: Histogram,
-    pub(crate) snapshots_sent: Count,
-    pub(crate) snapshots_failed: Count,
+    pub(crate) snapshots: Arc<TransferCounts>,
 }
 
 impl Default for LinkCounts {
@@ -29,8 +29,7 @@ impl Default for LinkCounts {
             failures: Count::default(),
             disconnects: Count::default(),
             round_trips: Histogram::exponential(Duration::from_micros(100), 16),
-            snapshots_sent: Count::default(),
-            snapshots_failed: Count::default(),
+            snapshots: Arc::default(),
         }
     }
 }
@@ -87,16 +86,11 @@ pub(super) fn write(out: &mut Exposition, local: MemberId, links: &[LinkRead<'_>
         "The total number of send failures from peers.",
         &|counts| counts.failures.get(),
     );
-    to(
-        "etcd_network_snapshot_send_success",
-        "Total number of successful snapshot sends",
-        &|counts| counts.snapshots_sent.get(),
-    );
-    to(
-        "etcd_network_snapshot_send_failures",
-        "Total number of snapshot send failures",
-        &|counts| counts.snapshots_failed.get(),
-    );
+    let snapshots = links.iter().zip(&peers);
+    let snapshots =
+        snapshots.map(|(link, peer)| (peer.clone(), Arc::clone(&link.counts.snapshots)));
+    let snapshots: Vec<_> = snapshots.collect();
+    transfers::write(out, &transfers::SENT, &snapshots);
     let name = "etcd_network_peer_round_trip_time_seconds";
     let help = "Round-Trip-Time histogram between peers.";
     out.begin(name, help, "histogram");

@@ -1,5 +1,7 @@
 //! Writes a member's metrics: etcd's names, help texts and labels.
 
+use std::sync::atomic::Ordering;
+
 use keelson_core::MemberId;
 use keelson_core::node::Role;
 use keelson_port::certificate_ends;
@@ -12,20 +14,20 @@ use crate::{Store, version};
 /// Name, help text and value of a metric with one series.
 type One<'a> = (&'a str, &'a str, u64);
 
-fn counters(out: &mut Exposition, all: &[One<'_>]) {
+pub(super) fn counters(out: &mut Exposition, all: &[One<'_>]) {
     for (name, help, value) in all {
         out.counter(name, help, value);
     }
 }
 
-fn gauges(out: &mut Exposition, all: &[One<'_>]) {
+pub(super) fn gauges(out: &mut Exposition, all: &[One<'_>]) {
     for (name, help, value) in all {
         out.gauge(name, help, value);
     }
 }
 
 /// A revision, or 0 before the first compaction.
-fn unsigned(revision: i64) -> u64 {
+pub(super) fn unsigned(revision: i64) -> u64 {
     u64::try_from(revision).unwrap_or(0)
 }
 
@@ -36,6 +38,7 @@ impl Store {
         self.raft_text(out);
         self.disk_text(out);
         self.state_text(out);
+        self.tree_text(out);
         self.watch_text(out);
         self.lease_text(out);
         self.network_text(out);
@@ -116,6 +119,15 @@ impl Store {
                     shared.is_learner().into(),
                 ),
                 (
+                    "etcd_server_snapshot_apply_in_progress_total",
+                    "1 if the server is applying the incoming snapshot. 0 if none.",
+                    self.inner
+                        .metrics
+                        .is_installing
+                        .load(Ordering::Relaxed)
+                        .into(),
+                ),
+                (
                     "etcd_server_proposals_committed_total",
                     "The total number of consensus proposals committed.",
                     node.committed.0,
@@ -133,6 +145,21 @@ impl Store {
             ],
         );
         self.raft_counters(out);
+        self.promotion_text(out);
+    }
+
+    fn promotion_text(&self, out: &mut Exposition) {
+        let name = "etcd_server_learner_promote_failures";
+        let help = "The total number of failed learner promotions (likely learner not ready) \
+                    while this member is leader.";
+        let failed = self.inner.metrics.promotions_failed.lock();
+        if failed.is_empty() {
+            return;
+        }
+        out.begin(name, help, "counter");
+        for (reason, count) in failed.iter() {
+            out.series(name, &[("Reason", reason)], count);
+        }
     }
 
     fn raft_counters(&self, out: &mut Exposition) {
@@ -200,6 +227,16 @@ impl Store {
                 "The latency distribution of storage hash by revision operation.",
                 &metrics.hashes,
             ),
+            (
+                "etcd_mvcc_hash_duration_seconds",
+                "The latency distribution of storage hash operation.",
+                &metrics.whole_hashes,
+            ),
+            (
+                "etcd_disk_backend_snapshot_duration_seconds",
+                "The latency distribution of backend snapshots.",
+                &metrics.sent_files,
+            ),
         ];
         for (name, help, histogram) in histograms {
             out.histogram(name, help, histogram);
@@ -226,147 +263,11 @@ impl Store {
         );
     }
 
-    fn state_text(&self, out: &mut Exposition) {
-        let view = self.view();
-        let counts = view.counts();
-        // Of etcd 3.4, whose dashboards have both names.
-        let operations = [
-            (
-                "put",
-                "Total number of puts seen by this member.",
-                counts.puts,
-            ),
-            (
-                "delete",
-                "Total number of deletes seen by this member.",
-                counts.deletes,
-            ),
-            (
-                "range",
-                "Total number of ranges seen by this member.",
-                counts.ranges,
-            ),
-            (
-                "txn",
-                "Total number of txns seen by this member.",
-                counts.txns,
-            ),
-        ];
-        for (operation, help, count) in operations {
-            for group in ["etcd_mvcc", "etcd_debugging_mvcc"] {
-                out.counter(&format!("{group}_{operation}_total"), help, count);
-            }
-        }
-        counters(
-            out,
-            &[(
-                "etcd_debugging_mvcc_db_compaction_keys_total",
-                "Total number of db keys compacted.",
-                counts.swept,
-            )],
-        );
-        gauges(
-            out,
-            &[
-                (
-                    "etcd_debugging_mvcc_total_put_size_in_bytes",
-                    "The total size of put kv pairs seen by this member.",
-                    counts.put_bytes,
-                ),
-                (
-                    "etcd_debugging_mvcc_keys_total",
-                    "Total number of keys.",
-                    view.key_count() as u64,
-                ),
-                (
-                    "etcd_debugging_mvcc_current_revision",
-                    "The current revision of store.",
-                    unsigned(view.revision()),
-                ),
-                (
-                    "etcd_debugging_mvcc_compact_revision",
-                    "The revision of the last compaction in store.",
-                    unsigned(view.compact_revision()),
-                ),
-            ],
-        );
-    }
-
-    fn watch_text(&self, out: &mut Exposition) {
-        let counts = self.inner.watches.hub.counts();
-        counters(
-            out,
-            &[(
-                "etcd_debugging_mvcc_events_total",
-                "Total number of events sent by this member.",
-                counts.deliveries,
-            )],
-        );
-        gauges(
-            out,
-            &[
-                (
-                    "etcd_debugging_mvcc_watch_stream_total",
-                    "Total number of watch streams.",
-                    counts.streams as u64,
-                ),
-                (
-                    "etcd_debugging_mvcc_watcher_total",
-                    "Total number of watchers.",
-                    counts.watchers as u64,
-                ),
-                (
-                    "etcd_debugging_mvcc_slow_watcher_total",
-                    "Total number of unsynced slow watchers.",
-                    counts.slow_streams as u64,
-                ),
-                (
-                    "etcd_debugging_mvcc_pending_events_total",
-                    "Total number of pending events to be sent.",
-                    counts.waiting as u64,
-                ),
-                (
-                    "keelson_watch_lag_revisions",
-                    "Number of revisions by which the slowest watch stream is behind.",
-                    counts.lag,
-                ),
-            ],
-        );
-    }
-
-    fn lease_text(&self, out: &mut Exposition) {
-        let metrics = &self.inner.metrics;
-        counters(
-            out,
-            &[
-                (
-                    "etcd_debugging_lease_granted_total",
-                    "The total number of granted leases.",
-                    metrics.leases_granted.get(),
-                ),
-                (
-                    "etcd_debugging_lease_revoked_total",
-                    "The total number of revoked leases.",
-                    metrics.leases_gone.get(),
-                ),
-                (
-                    "etcd_debugging_lease_renewed_total",
-                    "The number of renewed leases seen by the leader.",
-                    metrics.leases_renewed.get(),
-                ),
-                (
-                    "etcd_debugging_server_lease_expired_total",
-                    "The total number of expired leases.",
-                    metrics.leases_expired.get(),
-                ),
-            ],
-        );
-    }
-
     fn network_text(&self, out: &mut Exposition) {
         self.inner.links.read(|links| {
             peers::write(out, self.member_id(), links);
         });
+        self.inner.metrics.received.write(out);
         let name = "etcd_network_peer_received_bytes_total";
         let help = "The total number of bytes received from peers.";
         out.begin(name, help, "counter");

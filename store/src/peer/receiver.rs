@@ -1,6 +1,7 @@
 //! The receiving half of the transport: the gRPC service on the peer port.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use keelson_core::MemberId;
@@ -22,6 +23,7 @@ use super::refusals::Refusals;
 use super::{Introduction, TOKEN, TOKEN_USED};
 use crate::config::Url;
 use crate::edge::TokenSignature;
+use crate::metrics::ReceivedSnapshots;
 
 /// The receiver of messages. Called on the runtime's threads, so it must not block.
 pub trait Inbox: Send + Sync + 'static {
@@ -82,6 +84,7 @@ pub struct PeerService<I, S> {
     key: u64,
     proofs: Proofs,
     refusals: Refusals,
+    received: Arc<ReceivedSnapshots>,
 }
 
 impl<I: Inbox, S: SnapshotSink> PeerService<I, S> {
@@ -94,7 +97,14 @@ impl<I: Inbox, S: SnapshotSink> PeerService<I, S> {
             key,
             proofs: Proofs::default(),
             refusals: Refusals::default(),
+            received: Arc::default(),
         }
+    }
+
+    /// Counts snapshots there.
+    pub fn counting(mut self, received: Arc<ReceivedSnapshots>) -> PeerService<I, S> {
+        self.received = received;
+        self
     }
 
     /// Verifies callers with https URLs by this TLS.
@@ -185,7 +195,9 @@ impl<I: Inbox, S: SnapshotSink> Peer for PeerService<I, S> {
         request: Request<Streaming<SnapshotChunk>>,
     ) -> Result<Response<SnapshotReceived>, Status> {
         let caller = self.admit(&request).await?;
+        let counted = self.received.begin(caller.from);
         self.receive(&caller, request.into_inner()).await?;
+        counted.succeed();
         Ok(Response::new(SnapshotReceived {}))
     }
 }

@@ -22,7 +22,7 @@ use super::link_log::LinkLog;
 use super::load::{QueueBytes, QueuedBytes};
 use super::{Introduction, PeerAddress};
 use crate::config::Url;
-use crate::metrics::{LinkCounts, LinkRead};
+use crate::metrics::{LinkCounts, LinkRead, Transfer};
 
 /// The most messages that wait for one peer. A leader's appends are batched, so this is seconds
 /// of traffic.
@@ -224,15 +224,11 @@ impl Links {
         sent
     }
 
-    /// Counts a transfer of a snapshot that has ended.
-    pub(crate) fn note_snapshot(&self, to: MemberId, sent: bool) {
-        if let Some(link) = self.links.read().links.get(&to) {
-            let count = match sent {
-                true => &link.counts.snapshots_sent,
-                false => &link.counts.snapshots_failed,
-            };
-            count.add(1);
-        }
+    /// Counts a snapshot that begins; `None` without a link to the member.
+    pub(crate) fn begin_snapshot(&self, to: MemberId) -> Option<Transfer> {
+        let open = self.links.read();
+        let link = open.links.get(&to)?;
+        Some(Transfer::begin(Arc::clone(&link.counts.snapshots)))
     }
 
     /// Calls `see` with the counts of all links, by id.

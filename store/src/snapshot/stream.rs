@@ -1,7 +1,7 @@
 //! `Maintenance.Snapshot` and `Maintenance.Hash`.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::stream::once;
@@ -73,12 +73,14 @@ impl Store {
         let slot = self.snapshot_slot()?;
         let capture = self.capture().await?;
         tracing::info!(revision = capture.revision(), "sending a snapshot");
+        let (metrics, began) = (Arc::clone(&self.inner.metrics), Instant::now());
         tokio::task::spawn_blocking(move || {
             let _slot = slot;
             let sent = send(capture, &messages).map_err(|error| {
                 tracing::warn!(%error, "a snapshot was not sent whole");
                 Error::Internal(error.to_string())
             });
+            metrics.sent_files.observe(began.elapsed());
             // The client may have gone.
             let _ = end.send(sent);
         });
@@ -101,6 +103,7 @@ impl Store {
         self.authorize_now(Access::Duty(Duty::Monitor)).await?;
         let slot = self.snapshot_slot()?;
         let capture = self.capture().await?;
+        let began = Instant::now();
         let hashing = tokio::task::spawn_blocking(move || {
             let _slot = slot;
             file::hash(capture)
@@ -109,6 +112,7 @@ impl Store {
             .await
             .map_err(|error| Error::Internal(error.to_string()))?;
         let hash = hashed.map_err(|error| Error::Internal(error.to_string()))?;
+        self.inner.metrics.whole_hashes.observe(began.elapsed());
         Ok(HashResponse {
             header: self.header(),
             hash,

@@ -32,7 +32,7 @@ use crate::member::recover::MemberParts;
 use crate::member::staging::Stager;
 use crate::member::waiters::Waiters;
 use crate::member::worker::{MemberExecutor, Worker, WorkerEvent};
-use crate::metrics::MemberMetrics;
+use crate::metrics::{CompactionClock, MemberMetrics};
 use crate::open_error::OpenError;
 use crate::peer::{CallerGate, Links, PeerService};
 use crate::reads::ReadBatches;
@@ -176,6 +176,7 @@ impl Wiring {
             lessor: Arc::clone(&self.lessor),
             watches,
             metrics: Arc::clone(&self.metrics),
+            compaction: CompactionClock::default(),
             warning: Duration::MAX,
             warning_lines: RateLimit::default(),
             fatal: self.fatal.clone(),
@@ -240,7 +241,8 @@ impl Wiring {
         };
         let gate = CallerGate::new(self.shared.cluster, self.shared.member);
         let service = PeerService::new(gate, inbox, stager, self.links.key())
-            .with_tls(self.links.tls().clone());
+            .with_tls(self.links.tls().clone())
+            .counting(Arc::clone(&self.metrics.received));
         crate::peer::routes(service)
     }
 }

@@ -9,10 +9,11 @@ use exposition::Series;
 use http_body_util::{BodyExt, Empty};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
-use keelson_proto::etcdserverpb::RangeRequest;
 use keelson_proto::etcdserverpb::kv_client::KvClient;
+use keelson_proto::etcdserverpb::{CompactionRequest, LeaseGrantRequest, RangeRequest};
 use keelson_store::{Config, Store};
 use tokio::net::TcpListener;
+use tokio_stream::StreamExt;
 
 use crate::embedded::{members, open, put};
 
@@ -140,5 +141,76 @@ async fn a_member_alone_has_no_series_of_peers() -> anyhow::Result<()> {
     let series = exposition::read(&text)?;
     assert!(!series.iter().any(|one| one.name.contains("_peer")));
     stores[0].shutdown().await;
+    Ok(())
+}
+
+/// What an operator does is measured: a compaction, a snapshot, a hash, a probe, a promotion that
+/// fails, a lease, and requests of the v2 API.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_operator_does_is_measured() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let stores = open(vec![Config::single("alone", dir.path())]).await?;
+    let store = &stores[0];
+    let (clients, metrics) = serve(store.clone()).await?;
+    let mut kv = KvClient::connect(clients.clone()).await?;
+    let mut request = tonic::Request::new(put("key", "value"));
+    let version = "3.5".parse()?;
+    request.metadata_mut().insert("client-api-version", version);
+    kv.put(request).await?;
+    let grant = LeaseGrantRequest { ttl: 60, id: 7 };
+    store.lease_grant(grant).await?;
+    let compaction = CompactionRequest {
+        revision: 2,
+        physical: true,
+    };
+    store.compact(compaction).await?;
+    let parts: Vec<_> = store.snapshot().collect().await;
+    assert!(parts.iter().all(Result::is_ok));
+    store.hash().await?;
+    let promoted = store.member_promote(store.member_id()).await;
+    promoted.expect_err("a voter");
+    get(&format!("{clients}/readyz")).await?;
+    get(&format!("{clients}/v2/keys/none?recursive=true")).await?;
+    let (_, text) = get(&metrics).await?;
+    let series = exposition::read(&text)?;
+    for (name, label, expected) in [
+        ("etcd_debugging_lease_ttl_total_sum", None, 60.0),
+        (
+            "etcd_disk_backend_snapshot_duration_seconds_count",
+            None,
+            1.0,
+        ),
+        ("etcd_mvcc_hash_duration_seconds_count", None, 1.0),
+        ("etcd_server_snapshot_apply_in_progress_total", None, 0.0),
+        (
+            "etcd_debugging_mvcc_db_compaction_total_duration_milliseconds_count",
+            None,
+            1.0,
+        ),
+        (
+            "etcd_server_learner_promote_failures",
+            Some(("Reason", "etcdserver: can only promote a learner member")),
+            1.0,
+        ),
+        (
+            "etcd_server_client_requests_total",
+            Some(("client_api_version", "3.5")),
+            1.0,
+        ),
+        (
+            "etcd_server_healthcheck",
+            Some(("name", "linearizable_read")),
+            1.0,
+        ),
+        (
+            "etcd_debugging_store_reads_failed_total",
+            Some(("action", "getRecursive")),
+            1.0,
+        ),
+    ] {
+        assert_eq!(value(&series, name, label), expected, "{name}");
+    }
+    assert!(value(&series, "etcd_debugging_mvcc_db_compaction_last", None) > 1e9);
+    store.shutdown().await;
     Ok(())
 }

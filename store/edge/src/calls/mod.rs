@@ -1,9 +1,13 @@
-//! The metrics of gRPC calls: go-grpc-prometheus's names and labels, and etcd's bytes.
+//! The metrics of gRPC calls: go-grpc-prometheus's names and labels, and etcd's bytes. Beside them
+//! the counts of probes and of requests for v2 keys.
 //!
 //! A call costs a few atomic additions, and neither a lock nor an allocation. Its messages are
 //! counted in its bodies (`body`), its status where the answer has it.
 
 mod body;
+mod checks;
+mod clients;
+mod keys;
 mod methods;
 mod text;
 
@@ -14,6 +18,9 @@ use std::time::Instant;
 use keelson_port::metrics::Histogram;
 
 pub(crate) use body::{CallBody, CountedRequest};
+use checks::Checks;
+use clients::ClientVersions;
+pub(crate) use keys::{COUNTED, Counted, KeyCounts};
 use methods::METHODS;
 pub(crate) use methods::Method;
 
@@ -52,6 +59,9 @@ struct Counts {
     sent_bytes: AtomicU64,
     healthy: AtomicU64,
     unhealthy: AtomicU64,
+    versions: ClientVersions,
+    checks: Checks,
+    keys: KeyCounts,
 }
 
 /// The counts of a method.
@@ -79,7 +89,26 @@ impl CallMetrics {
             sent_bytes: AtomicU64::new(0),
             healthy: AtomicU64::new(0),
             unhealthy: AtomicU64::new(0),
+            versions: ClientVersions::default(),
+            checks: Checks::default(),
+            keys: KeyCounts::default(),
         }))
+    }
+
+    /// Counts a call that a client makes, by the version that its metadata names.
+    pub(crate) fn begin_of(&self, method: Method, headers: &http::HeaderMap) -> CallCount {
+        self.0.versions.count(headers, method.is_stream());
+        self.begin(method)
+    }
+
+    /// Counts a check of `/livez` or `/readyz`.
+    pub(crate) fn checked(&self, kind: &'static str, name: &'static str, succeeded: bool) {
+        self.0.checks.note(kind, name, succeeded);
+    }
+
+    /// The counts of requests for v2 keys.
+    pub(crate) fn keys(&self) -> &KeyCounts {
+        &self.0.keys
     }
 
     /// Counts the beginning of a call.

@@ -49,6 +49,9 @@ impl CallMetrics {
         for (name, help, count) in counters {
             out.counter(name, help, count.load(Ordering::Relaxed));
         }
+        self.0.versions.write(out);
+        self.0.checks.write(out);
+        self.0.keys.write(out);
     }
 
     fn each(

@@ -19,14 +19,13 @@ use crate::go;
 use crate::v3::alarm_name;
 
 pub(super) fn router<B: Backend>(backend: B, calls: CallMetrics) -> Router {
-    let health = any(health::<B>).with_state((backend.clone(), calls));
     Router::new()
-        .route("/health", health)
+        .route("/health", any(health::<B>))
         .route("/livez", any(livez::<B>))
         .route("/livez/{check}", any(livez_one::<B>))
         .route("/readyz", any(readyz::<B>))
         .route("/readyz/{check}", any(readyz_one::<B>))
-        .with_state(backend)
+        .with_state((backend, calls))
 }
 
 /// The query's fields in order; a name may be repeated.
@@ -115,13 +114,19 @@ enum Check {
     NonLearner,
 }
 
-const LIVEZ: &[Check] = &[Check::SerializableRead];
-const READYZ: &[Check] = &[
-    Check::DataCorruption,
-    Check::SerializableRead,
-    Check::LinearizableRead,
-    Check::NonLearner,
-];
+const LIVEZ: Probe = Probe {
+    kind: "livez",
+    checks: &[Check::SerializableRead],
+};
+const READYZ: Probe = Probe {
+    kind: "readyz",
+    checks: &[
+        Check::DataCorruption,
+        Check::SerializableRead,
+        Check::LinearizableRead,
+        Check::NonLearner,
+    ],
+};
 
 impl Check {
     fn name(self) -> &'static str {
@@ -151,11 +156,20 @@ fn fail_if(failed: bool, why: &str) -> Result<(), String> {
     if failed { Err(why.to_owned()) } else { Ok(()) }
 }
 
-async fn livez<B: Backend>(method: Method, fields: Fields, state: State<B>) -> Response {
+/// One of the probes.
+#[derive(Clone, Copy, Debug)]
+struct Probe {
+    kind: &'static str,
+    checks: &'static [Check],
+}
+
+type Member<B> = State<(B, CallMetrics)>;
+
+async fn livez<B: Backend>(method: Method, fields: Fields, state: Member<B>) -> Response {
     all(method, fields, state, LIVEZ).await
 }
 
-async fn readyz<B: Backend>(method: Method, fields: Fields, state: State<B>) -> Response {
+async fn readyz<B: Backend>(method: Method, fields: Fields, state: Member<B>) -> Response {
     all(method, fields, state, READYZ).await
 }
 
@@ -163,7 +177,7 @@ async fn livez_one<B: Backend>(
     method: Method,
     Path(name): Path<String>,
     fields: Fields,
-    state: State<B>,
+    state: Member<B>,
 ) -> Response {
     one(method, &name, fields, state, LIVEZ).await
 }
@@ -172,7 +186,7 @@ async fn readyz_one<B: Backend>(
     method: Method,
     Path(name): Path<String>,
     fields: Fields,
-    state: State<B>,
+    state: Member<B>,
 ) -> Response {
     one(method, &name, fields, state, READYZ).await
 }
@@ -181,12 +195,12 @@ async fn readyz_one<B: Backend>(
 async fn all<B: Backend>(
     method: Method,
     fields: Fields,
-    State(backend): State<B>,
-    checks: &[Check],
+    state: Member<B>,
+    probe: Probe,
 ) -> Response {
     let included = |check: &&Check| !values(&fields, "exclude").any(|name| name == check.name());
-    let checks: Vec<Check> = checks.iter().filter(included).copied().collect();
-    report(method, &fields, &backend, &checks).await
+    let checks: Vec<Check> = probe.checks.iter().filter(included).copied().collect();
+    report(method, &fields, state, probe.kind, &checks).await
 }
 
 /// Runs the check of that name; the query cannot exclude it.
@@ -194,11 +208,11 @@ async fn one<B: Backend>(
     method: Method,
     name: &str,
     fields: Fields,
-    State(backend): State<B>,
-    checks: &[Check],
+    state: Member<B>,
+    probe: Probe,
 ) -> Response {
-    match checks.iter().find(|check| check.name() == name) {
-        Some(check) => report(method, &fields, &backend, &[*check]).await,
+    match probe.checks.iter().find(|check| check.name() == name) {
+        Some(check) => report(method, &fields, state, probe.kind, &[*check]).await,
         None => go::plain(StatusCode::NOT_FOUND, "404 page not found"),
     }
 }
@@ -206,7 +220,8 @@ async fn one<B: Backend>(
 async fn report<B: Backend>(
     method: Method,
     fields: &Fields,
-    backend: &B,
+    State((backend, calls)): Member<B>,
+    kind: &'static str,
     checks: &[Check],
 ) -> Response {
     if let Err(refused) = go::only(&Method::GET, &method) {
@@ -215,7 +230,9 @@ async fn report<B: Backend>(
     let mut lines = String::new();
     let mut failed = false;
     for check in checks {
-        match check.run(backend).await {
+        let outcome = check.run(&backend).await;
+        calls.checked(kind, check.name(), outcome.is_ok());
+        match outcome {
             Ok(()) => lines += &format!("[+]{} ok\n", check.name()),
             Err(why) => {
                 failed = true;

@@ -21,9 +21,9 @@ use super::error::{Code, KeyError};
 use super::event::{self, SPACE};
 use super::form::{Form, FormError};
 use super::key_request::Parameters;
-use super::stats::Counted;
 use super::{Api, BoxError, media_type, path, watch};
 use super::{CROWDED, LISTING_BYTES_MAX};
+use crate::calls::Counted;
 
 pub(super) const PREFIX: &str = "/v2/keys";
 
@@ -151,6 +151,7 @@ async fn get<B: TreeBackend>(
     if needs_quorum(&parts.method, &parameters) {
         inner.backend.read_index().await?;
     } else if parameters.wait {
+        inner.calls.keys().watch();
         return watch::answer(inner, key.path(), &parameters, parts);
     }
     Ok(read(inner, key, parameters.recursive))
@@ -159,7 +160,7 @@ async fn get<B: TreeBackend>(
 fn read<B: TreeBackend>(inner: &Api<B>, key: &Key<'_>, recursive: bool) -> Response {
     let path = key.path();
     let found = inner.backend.tree_list(&path, recursive, LISTING_BYTES_MAX);
-    inner.counters.count(Counted::Get, found.is_ok());
+    inner.calls.keys().read(recursive, found.is_ok());
     match found {
         Ok((node, index)) => {
             let raft = inner.backend.raft_mark();
@@ -200,7 +201,7 @@ where
     let request = parameters.change(method, key.path(), &mut form, &body, now_ns);
     let counted = Counted::from(request.op());
     let changed = inner.backend.tree_change(request).await;
-    inner.counters.count(counted, changed.is_ok());
+    inner.calls.keys().count(counted, changed.is_ok());
     let event = changed?;
     changed_to(inner, &event, parameters.no_value_on_success).await
 }

@@ -63,6 +63,7 @@ pub use self::backend::{
 use self::error::{Code, KeyError};
 pub use self::json::time_text;
 use self::key_request::Parameters;
+use super::calls::CallMetrics;
 use super::go::{allow_any_origin, not_found_page};
 use super::large::LargeAnswers;
 use super::service::{Intercepted, Interceptor};
@@ -96,7 +97,7 @@ struct Api<B> {
     backend: B,
     answers: answer::Answers,
     auth: auth::Auth,
-    counters: stats::Counters,
+    calls: CallMetrics,
     bodies: body::Bodies,
     listings: LargeAnswers,
     /// The budget for answers to changes and watches, and for errors.
@@ -118,11 +119,11 @@ fn redirected<R>(request: &Request<R>) -> Option<Response> {
 
 impl<B: TreeBackend> V2<B> {
     /// The API of `backend`. Watches over HTTP/2 end when the drain begins.
-    pub fn new(backend: B, drain: &Drain) -> V2<B> {
+    pub fn new(backend: B, drain: &Drain, calls: CallMetrics) -> V2<B> {
         V2(Arc::new(Api {
             answers: answer::Answers::new(backend.cluster_id()),
             auth: auth::Auth::default(),
-            counters: stats::Counters::default(),
+            calls,
             bodies: body::Bodies::default(),
             listings: LargeAnswers::within(ANSWERS_BYTES_MAX),
             events: LargeAnswers::within(ANSWERS_BYTES_MAX),
@@ -135,7 +136,7 @@ impl<B: TreeBackend> V2<B> {
     #[cfg(test)]
     fn crowded(&self) -> V2<B> {
         let (_, drain) = Drain::channel();
-        let mut api = V2::new(self.0.backend.clone(), &drain);
+        let mut api = V2::new(self.0.backend.clone(), &drain, CallMetrics::default());
         Arc::get_mut(&mut api.0).expect("the only one").auth = auth::Auth::crowded();
         api
     }

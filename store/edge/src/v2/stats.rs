@@ -3,63 +3,14 @@
 //! `/v2/stats/store` counts the requests of this member's clients since it started. etcd counts
 //! all requests that a member has applied.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use axum::response::Response;
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{Method, StatusCode};
 use keelson_core::MemberId;
-use keelson_proto::internal::tree_request::Op;
 
 use super::backend::{LeaderStats, SelfStats, TreeBackend};
 use super::{Api, answer, json};
-
-/// The counted operations.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Counted {
-    Get,
-    Set,
-    Delete,
-    Update,
-    Create,
-    CompareAndSwap,
-    CompareAndDelete,
-}
-
-/// etcd's names, in its order.
-const COUNTED: [(Counted, &str); 7] = [
-    (Counted::Get, "gets"),
-    (Counted::Set, "sets"),
-    (Counted::Delete, "delete"),
-    (Counted::Update, "update"),
-    (Counted::Create, "create"),
-    (Counted::CompareAndSwap, "compareAndSwap"),
-    (Counted::CompareAndDelete, "compareAndDelete"),
-];
-
-impl From<Op> for Counted {
-    fn from(op: Op) -> Counted {
-        match op {
-            Op::Set => Counted::Set,
-            Op::Create | Op::CreateInOrder => Counted::Create,
-            Op::Update => Counted::Update,
-            Op::CompareAndSwap => Counted::CompareAndSwap,
-            Op::Delete => Counted::Delete,
-            Op::CompareAndDelete => Counted::CompareAndDelete,
-        }
-    }
-}
-
-/// The number of each operation, with and without success.
-#[derive(Default)]
-pub(super) struct Counters([[AtomicU64; 2]; COUNTED.len()]);
-
-impl Counters {
-    pub(super) fn count(&self, counted: Counted, succeeded: bool) {
-        let count = &self.0[counted as usize][usize::from(succeeded)];
-        count.fetch_add(1, Ordering::Relaxed);
-    }
-}
+use crate::calls::COUNTED;
 
 /// `what` is the path after "/v2/stats/"; `None` if no such resource exists.
 pub(super) fn serve<B: TreeBackend>(
@@ -92,9 +43,9 @@ fn of_store<B: TreeBackend>(inner: &Api<B>) -> Bytes {
         json::number(&mut out, count);
     };
     for (counted, name) in COUNTED {
-        let [failed, succeeded] = &inner.counters.0[counted as usize];
-        field(name, "Success", succeeded.load(Ordering::Relaxed));
-        field(name, "Fail", failed.load(Ordering::Relaxed));
+        let [failed, succeeded] = inner.calls.keys().of(counted);
+        field(name, "Success", succeeded);
+        field(name, "Fail", failed);
     }
     field("expireCount", "", inner.backend.tree_expired());
     field("watchers", "", inner.backend.tree_watchers());

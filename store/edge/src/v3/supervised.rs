@@ -114,7 +114,7 @@ impl Supervision {
             turn: None,
             leader: led.then(|| Box::new(leader.lost(backend.leader() != MemberId::NONE))),
             deadline: deadline.map(|at| Box::pin(sleep_until(at))),
-            count: method.map(|method| calls.begin(method)),
+            count: method.map(|method| calls.begin_of(method, request.headers())),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Prometheus's text format, version 0.0.4.
 
 use std::fmt::{Display, Write as _};
+use std::time::Duration;
 
 use super::Histogram;
 
@@ -67,7 +68,18 @@ impl Exposition {
 
     /// Writes the series of a histogram that was begun last. Durations are in seconds.
     pub fn buckets(&mut self, name: &str, labels: Labels<'_>, histogram: &Histogram) {
-        let read = histogram.read();
+        self.buckets_in(Duration::from_secs(1), name, labels, histogram);
+    }
+
+    /// The same, with durations in that unit.
+    pub fn buckets_in(
+        &mut self,
+        unit: Duration,
+        name: &str,
+        labels: Labels<'_>,
+        histogram: &Histogram,
+    ) {
+        let read = histogram.read(unit);
         for (bound, count) in &read.cumulative {
             self.0.push_str(name);
             self.0.push_str("_bucket");
@@ -124,8 +136,6 @@ fn escape(text: &mut String, value: &str, quotes: bool) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

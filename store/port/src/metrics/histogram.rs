@@ -15,9 +15,9 @@ pub struct Histogram {
 
 /// What a histogram had at one moment.
 pub(super) struct HistogramRead {
-    /// Upper bounds in seconds, the last infinite, and the number of durations up to each.
+    /// Upper bounds in the unit, the last infinite, and the number of durations up to each.
     pub(super) cumulative: Vec<(f64, u64)>,
-    /// Seconds.
+    /// In the unit.
     pub(super) sum: f64,
     pub(super) count: u64,
 }
@@ -64,8 +64,9 @@ impl Histogram {
         (counts.sum(), self.sum_ns.load(Ordering::Relaxed) / 1_000)
     }
 
-    pub(super) fn read(&self) -> HistogramRead {
-        let bounds = self.bounds.iter().map(|ns| *ns as f64 / 1e9);
+    pub(super) fn read(&self, unit: Duration) -> HistogramRead {
+        let unit = nanos(unit).max(1) as f64;
+        let bounds = self.bounds.iter().map(|ns| *ns as f64 / unit);
         let mut count = 0;
         let mut cumulative = Vec::with_capacity(self.buckets.len());
         for (bound, bucket) in bounds.chain([f64::INFINITY]).zip(&self.buckets) {
@@ -74,7 +75,7 @@ impl Histogram {
         }
         HistogramRead {
             cumulative,
-            sum: self.sum_ns.load(Ordering::Relaxed) as f64 / 1e9,
+            sum: self.sum_ns.load(Ordering::Relaxed) as f64 / unit,
             count,
         }
     }
@@ -107,6 +108,9 @@ mod tests {
             .collect();
         assert_eq!(counts, [2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2]);
         assert_eq!(histogram.totals(), (6, 1_009_006_000));
-        assert_eq!(histogram.read().cumulative[13], (8.192, 4));
+        assert_eq!(
+            histogram.read(Duration::from_secs(1)).cumulative[13],
+            (8.192, 4)
+        );
     }
 }

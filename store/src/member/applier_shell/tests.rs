@@ -62,6 +62,7 @@ pub(crate) fn applier(executor: &Arc<MemberExecutor>, flushes: Sender<FlushJob>)
         hub: Hub::new().0,
         lessor: Arc::new(LessorInbox::new(1)),
         metrics: Arc::default(),
+        compaction: CompactionClock::default(),
         warning: Duration::MAX,
         warning_lines: RateLimit::default(),
         fatal: Fatal::new(Arc::new(|_| {})),

@@ -13,6 +13,7 @@ use hyper::body::Frame;
 use keelson_port::Drain;
 use tokio::task::JoinSet;
 
+use crate::CallMetrics;
 use crate::large::LargeAnswers;
 use crate::tests::fake::Fake;
 use crate::v2::body::Bodies;
@@ -25,7 +26,7 @@ fn v2(shrink: impl FnOnce(&mut Api<Fake>)) -> V2<Fake> {
     let (_, drain) = Drain::channel();
     let fake = Fake::new(([127, 0, 0, 1], 0).into());
     fake.set(|state| state.takes_large = true);
-    let mut v2 = V2::new(fake, &drain);
+    let mut v2 = V2::new(fake, &drain, CallMetrics::default());
     shrink(Arc::get_mut(&mut v2.0).expect("no clone yet"));
     v2
 }

@@ -4,12 +4,17 @@ use http::{Method, Request};
 use http_body_util::{BodyExt, Empty, Full};
 use keelson_port::Drain;
 
+use crate::CallMetrics;
 use crate::tests::fake::Fake;
 use crate::v2::V2;
 
 fn v2() -> V2<Fake> {
     let (_, drain) = Drain::channel();
-    V2::new(Fake::new(([127, 0, 0, 1], 0).into()), &drain)
+    V2::new(
+        Fake::new(([127, 0, 0, 1], 0).into()),
+        &drain,
+        CallMetrics::default(),
+    )
 }
 
 fn request(method: Method, target: &str) -> Request<Empty<bytes::Bytes>> {

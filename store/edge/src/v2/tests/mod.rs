@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tonic::service::Routes;
 
 use crate::tests::{Port, within};
-use crate::{Limits, serve_clients, v2};
+use crate::{CallMetrics, Limits, serve_clients, v2};
 
 /// A port whose tree has the index of a fresh etcd's.
 async fn start() -> Port {
@@ -34,7 +34,7 @@ async fn with(limits: Limits) -> Port {
         async move {
             let backend = fake.clone();
             let more = move |drain: &_| crate::More {
-                interceptor: v2::V2::new(backend, drain),
+                interceptor: v2::V2::new(backend, drain, CallMetrics::default()),
                 routes: Routes::default(),
                 router: axum::Router::default(),
                 gate: None,
