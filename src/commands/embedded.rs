@@ -7,7 +7,7 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use keelson_discovery::service::{Body, Registry, RegistryError};
 use keelson_store::edge::v2::V2;
-use keelson_store::edge::{Drain, DrainTrigger};
+use keelson_store::edge::{CallMetrics, Drain, DrainTrigger};
 use keelson_store::{Config, OpenError, Store};
 
 /// The v2 keys API of a store with one member.
@@ -23,7 +23,7 @@ impl Embedded {
         store.ready().await;
         let (drain, begun) = Drain::channel();
         Ok(Embedded {
-            v2: V2::new(store.clone(), &begun),
+            v2: V2::new(store.clone(), &begun, CallMetrics::default()),
             store,
             drain,
         })
