@@ -46,6 +46,7 @@ fn node() -> Node {
         index: 1,
         term: 1,
         conf_state: Some(conf_state),
+        hash: None,
     };
     let restored = Restored {
         log_start: LastIncluded {

@@ -223,6 +223,10 @@ impl Backend for Store {
         Store::status(self)
     }
 
+    fn is_fenced(&self) -> bool {
+        self.view().is_fenced()
+    }
+
     fn alarms(&self) -> Vec<AlarmMember> {
         self.view().alarms()
     }

@@ -174,7 +174,7 @@ impl Store {
             raft_index: node.committed.0,
             raft_term: self.inner.shared.shown_term(),
             raft_applied_index: view.applied_index().0,
-            errors: Vec::new(),
+            errors: view.divergence().iter().map(ToString::to_string).collect(),
             db_size_in_use: bytes(size.in_use_bytes),
             is_learner: self.inner.shared.is_learner(),
             storage_version: version::CLUSTER.to_owned(),

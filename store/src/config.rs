@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-pub use keelson_core::member::AutoCompaction;
+pub use keelson_core::member::{AuditPolicy, AutoCompaction};
 
 use keelson_port::Access;
 
@@ -89,6 +89,8 @@ pub struct Config {
     /// Size of the key space, in bytes, at which writes fail with NOSPACE; 2 GiB. `u64::MAX`: no
     /// limit.
     pub quota_bytes: u64,
+    /// When members compare their running hashes: after 4,096 entries, or 10 s after the last one.
+    pub audits: AuditPolicy,
     /// Compaction by the leader; `None` leaves it to clients.
     pub auto_compaction: Option<AutoCompaction>,
     /// Operations in one transaction, 128.
@@ -181,6 +183,7 @@ impl Config {
             snapshot_count: 10_000,
             snapshot_catchup_entries: 5_000,
             quota_bytes: QUOTA_BYTES_DEFAULT,
+            audits: AuditPolicy::default(),
             auto_compaction: None,
             max_txn_ops: 128,
             watch_progress_interval_ms: 600_000,

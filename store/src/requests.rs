@@ -28,6 +28,8 @@ impl Store {
     /// etcd's: bad requests, compacted and future revisions, timeouts.
     pub async fn range(&self, request: RangeRequest) -> Result<RangeResponse, Error> {
         check::range(&request)?;
+        // A read of what is committed would wait for the state that replaces this one.
+        self.view().require_unfenced()?;
         if !request.serializable {
             self.read_index().await?;
         }
@@ -69,6 +71,7 @@ impl Store {
 
     async fn begin_stream(&self, request: &RangeRequest) -> Result<state::RangeStream, Error> {
         check::range_stream(request)?;
+        self.view().require_unfenced()?;
         if !request.serializable {
             self.read_index().await?;
         }
@@ -161,6 +164,7 @@ impl Store {
         at_timeout: AtTimeout,
     ) -> Result<TxnResponse, NoOutcome> {
         check::txn(&request, self.config().max_txn_ops)?;
+        self.view().require_unfenced()?;
         if check::is_txn_readonly(&request) {
             if !check::is_txn_serializable(&request) {
                 self.read_index().await?;

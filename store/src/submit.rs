@@ -57,6 +57,7 @@ impl Store {
         cost: u64,
         at_timeout: AtTimeout,
     ) -> Result<Response, NoOutcome> {
+        self.view().require_unfenced()?;
         // Before the state of the store is looked at: a caller without rights learns nothing of it.
         self.authorize_now(Access::Command(&op)).await?;
         self.require_room(cost).await?;

@@ -27,7 +27,7 @@ use keelson_proto::peer::peer_message::Message as PeerMessageKind;
 use raft::{RawNode, StateRole};
 
 pub use config::{NodeConfig, NodeError, Restored};
-pub use convert::{APPEND, APPEND_RESPONSE};
+pub use convert::{APPEND, APPEND_RESPONSE, SNAPSHOT};
 pub use io::{Append, Input, NodeStatus, Output, ReadReady, Refusal, Role, SoftState};
 
 use failover::Failover;
@@ -179,6 +179,11 @@ impl Node {
         }
     }
 
+    /// This member, and its incarnation.
+    pub fn identity(&self) -> (MemberId, u64) {
+        (self.config.member, self.config.incarnation)
+    }
+
     /// The voters as of the last committed entry.
     pub fn voters(&self) -> Vec<MemberId> {
         let conf = self.raw.raft.prs().conf().to_conf_state();
@@ -230,6 +235,7 @@ impl Node {
                 self.raw.report_snapshot(to.0, status);
             }
             Input::TransferLeader(to) => self.transfer_leader(to),
+            Input::Fenced(fenced) => self.raw.raft.set_priority(-i64::from(fenced)),
         }
         self.settle_timeout();
     }

@@ -245,6 +245,12 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// This member's status, without waiting. `errors` may be empty: the edge fills it in.
     fn status(&self) -> StatusResponse;
 
+    /// Whether this member serves no client, since its state differs from the majority's. A member
+    /// without others need not implement it.
+    fn is_fenced(&self) -> bool {
+        false
+    }
+
     /// The active alarms in the applied state, without waiting.
     fn alarms(&self) -> Vec<AlarmMember>;
 

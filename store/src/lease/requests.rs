@@ -80,6 +80,7 @@ impl Store {
     /// # Errors
     /// `Timeout` and its variants when no leader confirms it in time; `TooManyRequests`.
     pub async fn lease_keep_alive(&self, id: i64) -> Result<LeaseKeepAliveResponse, Error> {
+        self.view().require_unfenced()?;
         self.authorize_now(Access::AnyUser).await?;
         self.refuse_standby()?;
         // Of before the renewal: the response must not claim a later state than it has.
@@ -103,6 +104,7 @@ impl Store {
         &self,
         request: LeaseTimeToLiveRequest,
     ) -> Result<LeaseTimeToLiveResponse, Error> {
+        self.view().require_unfenced()?;
         self.authorize_now(Access::LeaseTimes(&request)).await?;
         let id = request.id;
         let times = self.lease_call(id, false).await?;
@@ -113,6 +115,8 @@ impl Store {
             self.authorize(Access::LeaseTimes(&request))?;
             keys = self.view().lease_keys(id);
         }
+        // As a whole: it may have been found to differ meanwhile.
+        self.view().require_unfenced()?;
         let mut header = self.lease_header();
         self.fill(&mut header);
         Ok(LeaseTimeToLiveResponse {
@@ -129,6 +133,7 @@ impl Store {
     /// # Errors
     /// Those of [`Store::authorize`].
     pub fn leases(&self) -> Result<LeaseLeasesResponse, Error> {
+        self.view().require_unfenced()?;
         self.authorize(Access::Leases)?;
         let mut header = self.lease_header();
         self.fill(&mut header);

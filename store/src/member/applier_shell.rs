@@ -12,7 +12,7 @@ use keelson_core::Millis;
 use keelson_core::engine::Engine;
 use keelson_core::member::{Applier, ApplierEffects, ApplierEvent, ConsensusEvent};
 use keelson_core::node::Role;
-use keelson_core::state::{Applied, Capture, LeaseChange};
+use keelson_core::state::{Applied, Capture, HashOutcome, LeaseChange};
 use keelson_core::tree::Action;
 use keelson_port::http2::RateLimit;
 use tokio::sync::oneshot;
@@ -82,6 +82,10 @@ impl ApplierShell {
 
     /// Gives a capture to those that wait, between two entries.
     fn capture(&mut self, waiting: &mut Vec<oneshot::Sender<Capture>>) {
+        if self.applier.is_fenced() {
+            // Those that wait get an error.
+            waiting.clear();
+        }
         if waiting.is_empty() {
             return;
         }
@@ -153,6 +157,14 @@ impl ApplierShell {
         }
         let inputs = effects.inputs.drain(..);
         handoff.events.extend(inputs.map(WorkerEvent::from));
+        for note in effects.audit.drain(..) {
+            let note = ConsensusEvent::Audit(note);
+            handoff.events.push_back(WorkerEvent::Core(note));
+        }
+        if !effects.again.is_empty() {
+            let again = std::mem::take(&mut effects.again);
+            handoff.work.push(ApplierEvent::Committed(again));
+        }
         if let Some(capture) = effects.captured.take() {
             let captured = ConsensusEvent::Captured(capture);
             handoff.events.push_back(WorkerEvent::Core(captured));
@@ -175,6 +187,10 @@ impl ApplierShell {
             if event.action == Action::Expire {
                 self.shared.note_expired();
             }
+        }
+        if let Some(HashOutcome::Differs(divergence)) = applied.hash {
+            self.metrics.divergences.add(1);
+            tracing::error!("{divergence}");
         }
         self.count_leases(&applied.leases);
         // The lessor of a member that does not lead begins with the view of the state.
@@ -206,12 +222,17 @@ impl ApplierShell {
             return;
         }
         let began = Instant::now();
+        let heals = self.applier.is_fenced();
         let is_installing = &self.metrics.is_installing;
         is_installing.store(true, Ordering::Relaxed);
         let installed = staged.install();
         is_installing.store(false, Ordering::Relaxed);
         match installed {
             Ok((engine, state)) => {
+                if heals {
+                    let index = state.applied().index;
+                    tracing::info!(index, "this member has the leader's state and serves again");
+                }
                 self.metrics.snapshots.observe(began.elapsed());
                 self.engine = engine;
                 self.applier.install(state, &mut self.effects);

@@ -53,6 +53,7 @@ impl Bootstrap {
             index: 1,
             term: 1,
             conf_state: Some(conf_state),
+            hash: None,
         };
         let genesis = Genesis {
             cluster_id: cluster,

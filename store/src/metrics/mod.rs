@@ -93,6 +93,8 @@ pub(crate) struct MemberMetrics {
     pub(crate) lease_ttls: Histogram,
     /// Promotions of learners that failed, by the error's text.
     pub(crate) promotions_failed: Mutex<BTreeMap<String, u64>>,
+    /// How often this member's state was found to differ from the majority's.
+    pub(crate) divergences: Count,
     pub(crate) slow_applies: Count,
     pub(crate) proposals_failed: Count,
     pub(crate) reads_failed: Count,

@@ -73,7 +73,27 @@ impl Store {
         let help = "Current backend storage quota size in bytes.";
         out.gauge("etcd_server_quota_backend_bytes", help, quota);
         self.alarm_text(out);
+        self.divergence_text(out);
         certificates::write(out, certificate_ends());
+    }
+
+    fn divergence_text(&self, out: &mut Exposition) {
+        gauges(
+            out,
+            &[(
+                "keelson_member_fenced",
+                "Whether this member serves no client since its state differs from the majority's.",
+                self.view().is_fenced().into(),
+            )],
+        );
+        counters(
+            out,
+            &[(
+                "keelson_member_divergences_total",
+                "How often this member's state was found to differ from the majority's.",
+                self.inner.metrics.divergences.get(),
+            )],
+        );
     }
 
     fn alarm_text(&self, out: &mut Exposition) {

@@ -69,6 +69,7 @@ impl Store {
     }
 
     async fn begin_snapshot(&self, messages: Messages, end: End) -> Result<(), Error> {
+        self.view().require_unfenced()?;
         self.authorize_now(Access::Duty(Duty::Backup)).await?;
         let slot = self.snapshot_slot()?;
         let capture = self.capture().await?;

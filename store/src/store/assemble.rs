@@ -8,7 +8,6 @@ use std::time::{Duration, SystemTime};
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 use keelson_core::engine::Engine;
 use keelson_core::member::{Applier, ApplierEffects, Consensus, FlushPolicy, LogWork};
-use keelson_core::node::Node;
 use keelson_core::state::auth::Caller;
 use keelson_port::ClientTls;
 use keelson_port::http2::RateLimit;
@@ -78,7 +77,8 @@ pub(super) fn assemble(
     let watches = Watches::new(Arc::clone(applier.watches()));
     let mut applier = wiring.applier(applier, parts.engine, flushes, watches.clone());
     applier.warning = Duration::from_millis(config.warning_apply_ms);
-    let consensus = wiring.consensus(parts.node, log);
+    let consensus = Consensus::new(parts.node, CAPTURE_KEPT_MS).with_audits(config.audits);
+    let consensus = wiring.consensus(consensus, log);
     wiring.executor.start(Worker::new(consensus, applier));
     let threads = wiring.threads(parts.wal, log_jobs, flush_jobs)?;
     let stager = Stager {
@@ -183,9 +183,9 @@ impl Wiring {
         }
     }
 
-    fn consensus(&self, node: Node, log: Sender<LogWork>) -> ConsensusShell {
+    fn consensus(&self, consensus: Consensus, log: Sender<LogWork>) -> ConsensusShell {
         ConsensusShell {
-            consensus: Consensus::new(node, CAPTURE_KEPT_MS),
+            consensus,
             executor: Arc::clone(&self.executor),
             log,
             outbox: self.links.clone(),

@@ -43,7 +43,9 @@ impl Store {
         if PATH_BYTES_MAX < request.path.len() {
             return Err(ChangeError::Other(Error::RequestTooLarge));
         }
-        if !self.view().has_tree_room(state::tree_cost(&request)) {
+        let view = self.view();
+        view.require_unfenced().map_err(Error::from)?;
+        if !view.has_tree_room(state::tree_cost(&request)) {
             return Err(ChangeError::Other(Error::State(state::Error::NoSpace)));
         }
         let command = Command {

@@ -14,6 +14,7 @@ use keelson_store::{Config, Error, OpenError, StateError, Store};
 #[expect(unreachable_pub, reason = "it is a library's module in keelson-tests")]
 mod ports;
 
+mod divergence;
 mod membership;
 mod peer_tls;
 mod peers;

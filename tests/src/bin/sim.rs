@@ -96,6 +96,8 @@ struct Total {
     resumed: u64,
     sent: u64,
     compacted: u64,
+    corruptions: u64,
+    healed: u64,
     virtual_time: Duration,
     busy: Duration,
 }
@@ -128,6 +130,8 @@ impl Total {
         self.resumed += tally.resumed;
         self.sent += tally.sent;
         self.compacted += tally.compacted;
+        self.corruptions += tally.corruptions;
+        self.healed += tally.healed;
         self.virtual_time += report.virtual_time;
         self.busy += took;
     }
@@ -300,6 +304,10 @@ fn print_total(total: &Total, elapsed: Duration) {
         "disks damaged {}, members that refused {}, clusters ended by it {}, losses left to the \
          leader {}, undetectable and undone {}",
         total.damages, total.refused, total.ended, total.decayed, total.undone
+    );
+    println!(
+        "entries applied wrongly {}, wrong states replaced {}",
+        total.corruptions, total.healed
     );
     println!(
         "v2: expiries {}, events watched {}, histories cleared {}, streams behind {}, watches \

@@ -102,6 +102,7 @@ impl World {
             entry.entry.data = Bytes::new();
         }
         self.mistake_entry(id, &mut entry);
+        self.corrupt_entry(id, &mut entry);
         self.applier_takes(id, ApplierEvent::Committed(vec![entry]))
     }
 
@@ -168,6 +169,10 @@ impl World {
         for context in effects.reads_done {
             self.read_done(id, context)?;
         }
+        for note in effects.audit {
+            self.note_report(id, note);
+            self.event(id, ConsensusEvent::Audit(note));
+        }
         for input in effects.inputs {
             let input = self.mistake_input(id, input);
             self.input(id, input);
@@ -206,6 +211,9 @@ impl World {
         };
         let applier = &life.applier;
         let (index, view) = (applier.applied(), applier.view().clone());
+        let Some(applied) = self.wrong_outcome(id, index, applied)? else {
+            return Ok(());
+        };
         self.tree.log.compare(id, index, &applied, &view)?;
         let (hash, tree) = match index.0 % HASH_EVERY {
             0 => {

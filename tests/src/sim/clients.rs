@@ -296,6 +296,9 @@ impl World {
             let why = "this member has no state yet".to_owned();
             return self.finish(operation, Outcome::Refused(why));
         };
+        if self.wrong_read(id, operation, &view) {
+            return;
+        }
         let permitted = self.authorize(&view, operation, Access::Range(&range));
         self.check_served(id, operation, &range, permitted.is_ok());
         let outcome = match permitted.and_then(|()| view.range(&range)) {

@@ -29,6 +29,7 @@ pub(super) enum Fault {
     FalseNotice,
     Transfer,
     Membership,
+    Corrupt,
 }
 
 /// Voters are not removed below this number.
@@ -70,6 +71,7 @@ impl World {
             Fault::FalseNotice => self.false_notice(),
             Fault::Transfer => self.transfer(),
             Fault::Membership => self.change_membership(),
+            Fault::Corrupt => self.plan_corruption(),
         }
     }
 
@@ -91,6 +93,8 @@ impl World {
             (swarm.transfers, Fault::Transfer),
             (swarm.membership, Fault::Membership),
             (swarm.membership, Fault::Membership),
+            (swarm.corruption, Fault::Corrupt),
+            (swarm.corruption, Fault::Corrupt),
         ];
         let kinds = kinds.into_iter().chain(swarm.troubles.kinds());
         let present = kinds.filter(|(exists, _)| *exists);

@@ -76,6 +76,7 @@ impl World {
         if absent.is_empty() && ghosts.is_empty() {
             self.stop_a_sender(&conf.voters)?;
         }
+        self.heal_all()?;
         self.work()?;
         for id in absent.iter().chain(&ghosts) {
             self.start(*id)?;
@@ -106,7 +107,7 @@ impl World {
         let ghosts = voters.iter().filter_map(counted).any(|member| member.ghost);
         // A member that has lost the end of its log undetected may still be found out and removed.
         let decayed = self.members.values().any(|member| member.decayed);
-        if self.dice.chance(0.5) || ghosts || decayed {
+        if self.dice.chance(0.5) || ghosts || decayed || self.swarm.corruption {
             return Vec::new();
         }
         // A removal that is not committed yet may still be, and remove one of those present.

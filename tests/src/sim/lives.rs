@@ -99,6 +99,7 @@ impl World {
             self.invariants
                 .observe(&Fact::Synced { member: id, number })?;
         }
+        self.state_replaced(id, false);
         self.report_status(id)?;
         self.check_tree(id, self.clock_ns(id))?;
         self.compare_auth(id)?;
@@ -107,7 +108,7 @@ impl World {
         self.plan_turn(id, now);
         self.applier_due(id)?;
         self.tell_peers(id, false);
-        if self.swarm.troubles.damage {
+        if self.swarm.troubles.damage || self.swarm.corruption {
             self.clock.after(200, Event::Publish(id, boot));
         }
         Ok(())

@@ -94,6 +94,9 @@ impl World {
             let forwards: Vec<_> = messages.iter().filter(is_forward).cloned().collect();
             messages.extend(forwards);
         }
+        for message in &mut messages {
+            self.mistake_report(to, message);
+        }
         let bytes_max = self.swarm.inbox_bytes_max();
         let bytes: usize = messages.iter().map(weight).sum();
         let Some(life) = self.life(to) else {

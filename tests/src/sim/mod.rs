@@ -15,6 +15,7 @@ mod applier;
 mod auth;
 mod clients;
 mod clock;
+mod corruption;
 mod damage;
 mod decay;
 mod dice;

@@ -128,11 +128,17 @@ pub enum Mutant {
     WatchOutlivesRights,
     /// Leaves users and roles out of a snapshot.
     SnapshotWithoutAuth,
+    /// The running hash of a received snapshot begins anew.
+    HashOfSnapshotForgotten,
+    /// Goes on serving when the majority's hash is another one.
+    VerdictIgnored,
+    /// The leader takes its own hash for the majority's.
+    VerdictOfLeader,
 }
 
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Mutant; 60] = [
+    pub const ALL: [Mutant; 63] = [
         Mutant::AckBeforeCommit,
         Mutant::VoteNotSynced,
         Mutant::NothingSynced,
@@ -193,6 +199,9 @@ impl Mutant {
         Mutant::RightsOfProposal,
         Mutant::WatchOutlivesRights,
         Mutant::SnapshotWithoutAuth,
+        Mutant::HashOfSnapshotForgotten,
+        Mutant::VerdictIgnored,
+        Mutant::VerdictOfLeader,
     ];
 
     /// Whether only clients with v3 watches can detect the mutant.

@@ -11,7 +11,7 @@ use keelson_core::engine::MemoryEngine;
 use keelson_core::member::{
     Applier, ApplierEffects, BatchedReads, Consensus, ConsensusEvent, EngineNumber, ReadTicket,
 };
-use keelson_core::node::{NodeConfig, Restored};
+use keelson_core::node::{Node, NodeConfig, Restored};
 use keelson_core::state::{Capture, Flush, Genesis, Limits, SnapshotBuilder, StateMachine};
 use keelson_core::{Committed, Index, LastIncluded, MemberId, Roster};
 use keelson_proto::internal::AppliedMark;
@@ -22,6 +22,7 @@ use keelson_store::internals::recovery::Opened;
 use keelson_store::internals::wal::WalError;
 
 use super::auth;
+use super::corruption;
 use super::damage::Damage;
 use super::lease::LessorShell;
 use super::log_thread::LogThread;
@@ -218,6 +219,14 @@ fn config(member: MemberId, boot: u64, swarm: &Swarm, seed: u64) -> NodeConfig {
     }
 }
 
+fn consensus(node: Node, swarm: &Swarm) -> Consensus {
+    let consensus = Consensus::new(node, CAPTURE_KEPT_MS);
+    match swarm.corruption {
+        true => consensus.with_audits(corruption::AUDITS),
+        false => consensus,
+    }
+}
+
 impl Life {
     fn new(
         member: MemberId,
@@ -234,7 +243,7 @@ impl Life {
         let watches = WatchShell::new(&applier, swarm, mutant);
         Life {
             boot,
-            consensus: Consensus::new(opened.node, CAPTURE_KEPT_MS),
+            consensus: consensus(opened.node, swarm),
             log,
             applier,
             generations: opened.generations,
@@ -301,6 +310,9 @@ impl Life {
         self.flushing = None;
         self.apply_queue
             .retain(|committed| mark.index < committed.entry.index);
+        for committed in std::mem::take(&mut effects.again).into_iter().rev() {
+            self.apply_queue.push_front(committed);
+        }
         effects
     }
 
@@ -325,6 +337,7 @@ pub(super) fn build(chunks: &[SnapshotChunk], mutant: Option<Mutant>) -> Option<
         }
     }
     match mutant {
+        Some(Mutant::HashOfSnapshotForgotten) => corruption::forget_hash(&engine),
         Some(Mutant::SnapshotWithoutTree) => tree::forget_rows(&engine),
         Some(Mutant::SnapshotWithoutAuth) => auth::forget_rows(&engine),
         Some(Mutant::SnapshotWithoutTombstones) => storage::forget_tombstones(&engine),
@@ -363,6 +376,7 @@ pub(super) fn genesis(members: &[MemberId]) -> Genesis {
                 voters: members.iter().map(|id| id.0).collect(),
                 ..Default::default()
             }),
+            hash: None,
         },
     }
 }

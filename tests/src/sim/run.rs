@@ -76,6 +76,7 @@ pub fn run(options: &Options) -> Result<Report, Box<Failure>> {
         None => {
             swarm.draw_few(&mut Dice::new(options.seed.rotate_left(16)));
             swarm.draw_troubles(&mut Dice::new(options.seed.rotate_left(24)));
+            swarm.draw_corruption(&mut Dice::new(options.seed.rotate_left(20)));
         }
     }
     run_swarm(options, swarm, dice)

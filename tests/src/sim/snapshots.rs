@@ -158,6 +158,7 @@ impl World {
             return Ok(());
         }
         let effects = life.switch_engine(mark, &mut member.storage);
+        self.state_replaced(id, true);
         self.stand_still(id);
         self.resume_watchers(id)?;
         self.watches_see_snapshot(id);

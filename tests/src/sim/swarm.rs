@@ -67,6 +67,8 @@ pub struct Swarm {
     pub piece_ms: u64,
     /// Clients delete and compact all the time, while followers need snapshots.
     pub churn: bool,
+    /// Members apply entries wrongly.
+    pub corruption: bool,
     /// Members join and leave.
     pub membership: bool,
     /// The operator adds members that never start.
@@ -173,6 +175,7 @@ impl Swarm {
             flush_every_ms: 100,
             piece_ms: 1,
             churn: false,
+            corruption: false,
             membership: false,
             ghosts: false,
             strict_reconfig_check: true,
@@ -212,6 +215,7 @@ impl Swarm {
             append_bytes_max: self.append_bytes_max,
             pre_vote: self.pre_vote,
             bounds: self.bounds,
+            corruption: self.corruption,
             membership: self.membership,
             ghosts: self.ghosts,
             strict_reconfig_check: self.strict_reconfig_check,
@@ -346,6 +350,9 @@ impl Swarm {
                 (self.partitions, self.pauses, self.transfers) = (false, false, false);
                 (self.troubles.damage, self.think_ms, self.sync_ms) = (true, 50, 5);
                 self.fault_every_ms = (1_000, 3_000);
+            }
+            Mutant::HashOfSnapshotForgotten | Mutant::VerdictIgnored | Mutant::VerdictOfLeader => {
+                self.aim_at_corruption();
             }
             Mutant::SnapshotIgnored
             | Mutant::SnapshotStale

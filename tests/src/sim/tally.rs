@@ -23,6 +23,10 @@ pub struct Tally {
     pub undone: u64,
     /// Damage that no member can detect, and that the leader detects.
     pub decayed: u64,
+    /// Entries that a member applied wrongly.
+    pub corruptions: u64,
+    /// Wrong states that were replaced.
+    pub healed: u64,
     /// Membership changes that took effect.
     pub changes: u64,
     /// Elections won.

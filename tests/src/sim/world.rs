@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 
 use keelson_core::member::{ConsensusEffects, ConsensusEvent, ExpirerEvent, LessorEvent, LogWork};
 use keelson_core::node::Input;
-use keelson_core::{MemberId, Millis, ProposalId};
+use keelson_core::{Index, MemberId, Millis, ProposalId};
 use keelson_proto::internal::member_change;
 
 use super::auth::AuthWorld;
 use super::clients::Clients;
 use super::clock::Clock;
+use super::corruption::Corruption;
 use super::dice::Dice;
 use super::event::{Event, Waiter};
 use super::lease::LeaseWorld;
@@ -46,6 +47,7 @@ pub(super) struct World {
     /// Requests whose answer is waited for.
     pub(super) waiting: BTreeMap<ProposalId, Waiter>,
     pub(super) watches: WatchWorld,
+    pub(super) corruption: Corruption,
     pub(super) tally: Tally,
     /// The second phase has begun.
     pub(super) calm: bool,
@@ -79,6 +81,7 @@ impl World {
             auth: AuthWorld::new(),
             waiting: BTreeMap::new(),
             watches: WatchWorld::new(&swarm),
+            corruption: Corruption::default(),
             tally: Tally::default(),
             calm: false,
             repairs: BTreeMap::new(),
@@ -327,12 +330,18 @@ impl World {
         else {
             return Ok(());
         };
+        let status = life.consensus.status();
+        // A state that replaces a wrong one may be ahead of the log, which is right.
+        let most = match self.swarm.corruption {
+            true => status.committed,
+            false => Index(u64::MAX),
+        };
         self.fact(&Fact::Status {
             member: id,
             boot: life.log.boot(),
-            status: life.consensus.status(),
-            applied: life.applied(),
-            durable: life.durable(),
+            status,
+            applied: life.applied().min(most),
+            durable: life.durable().min(most),
         })
     }
 }

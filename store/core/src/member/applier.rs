@@ -7,11 +7,12 @@
 use std::sync::Arc;
 
 use crate::node::{Input, ReadReady};
-use crate::state::{Applied, Capture, Flush, ReadView, StateError, StateMachine};
+use crate::state::{Applied, Capture, Error, Flush, ReadView, StateError, StateMachine};
 use crate::watch::{WatchHub, WatchLimits};
 use crate::{Committed, Index, MemberId, Millis, ProposalId};
 
 use super::applied_reads::AppliedReads;
+use super::auditor::AuditNote;
 
 /// When the memtable is flushed to the engine.
 #[derive(Clone, Copy, Debug)]
@@ -72,6 +73,11 @@ pub struct ApplierEffects {
     pub reads_done: Vec<u64>,
     /// Inputs for the node.
     pub inputs: Vec<Input>,
+    /// For consensus, about the comparison of hashes.
+    pub audit: Vec<AuditNote>,
+    /// Entries that were kept while the member differed: to be handed to the applier again, before
+    /// all others.
+    pub again: Vec<Committed>,
     /// The captured state, to be sent to followers.
     pub captured: Option<Capture>,
     /// A batch for the engine of that number; report it with `ApplierEvent::Flushed` once durable.
@@ -94,6 +100,11 @@ pub struct Applier {
     /// As last reported to the node.
     backlogged: bool,
     compact_at: Millis,
+    /// As last reported to consensus.
+    audited: Option<AuditNote>,
+    /// Entries that this member must not apply, since its state differs from the majority's. The
+    /// log in memory has them as well, and bounds them.
+    kept: Vec<Committed>,
 }
 
 impl Applier {
@@ -117,6 +128,8 @@ impl Applier {
             flushing: false,
             backlogged: false,
             compact_at: Millis::default(),
+            audited: None,
+            kept: Vec::new(),
         }
     }
 
@@ -154,13 +167,15 @@ impl Applier {
         effects: &mut ApplierEffects,
     ) -> Result<(), StateError> {
         match work {
-            ApplierEvent::Committed(entries) => return self.apply(&entries, effects),
+            ApplierEvent::Committed(entries) => return self.apply(entries, effects),
             ApplierEvent::Read(read) => {
                 self.reads.add(read);
                 self.release_reads(effects);
             }
             ApplierEvent::ReadCancelled { context } => self.reads.cancel(context),
             ApplierEvent::Flushed { engine, flush } => self.flushed(engine, flush, effects),
+            // The state of a member that differs must not spread.
+            ApplierEvent::Capture if self.is_fenced() => {}
             ApplierEvent::Capture => effects.captured = Some(self.state.capture()?),
         }
         Ok(())
@@ -168,19 +183,64 @@ impl Applier {
 
     fn apply(
         &mut self,
-        entries: &[Committed],
+        entries: Vec<Committed>,
         effects: &mut ApplierEffects,
     ) -> Result<(), StateError> {
-        let outcome = entries.iter().try_for_each(|committed| {
+        let outcome = entries.into_iter().try_for_each(|committed| {
+            if self.is_fenced() {
+                self.keep(committed, effects);
+                return Ok(());
+            }
             let mine = committed.request().is_some_and(|id| self.is_mine(id));
-            let mut applied = self.state.apply(committed, mine)?;
+            let mut applied = self.state.apply(&committed, mine)?;
             applied.id = applied.id.filter(|_| mine);
+            if let Some(outcome) = applied.hash {
+                let note = AuditNote::Applied(committed.entry.index, outcome);
+                effects.audit.push(note);
+            }
             effects.applied.push(applied);
             effects.members_changed |= committed.conf.is_some();
             Ok(())
         });
         self.release_reads(effects);
         outcome
+    }
+
+    /// Whether this member serves no client, since its state differs from the majority's.
+    pub fn is_fenced(&self) -> bool {
+        self.state.divergence().is_some()
+    }
+
+    /// Keeps an entry for the state that replaces this one. Its client is not answered from either.
+    fn keep(&mut self, committed: Committed, effects: &mut ApplierEffects) {
+        let id = committed.request().filter(|id| self.is_mine(*id));
+        if let Some(id) = id {
+            effects.applied.push(Applied {
+                id: Some(id),
+                response: Err(Error::Corrupt),
+                revision: self.view.revision(),
+                events: Vec::new(),
+                leases: Vec::new(),
+                hash: None,
+            });
+        }
+        self.kept.push(committed);
+    }
+
+    /// Reports to consensus what it needs of the state.
+    fn report_audit(&mut self, effects: &mut ApplierEffects) {
+        let note = AuditNote::State {
+            admitted: self.state.admits_hashes(),
+            divergence: self.state.divergence(),
+            applied: match self.is_fenced() {
+                true => self.applied(),
+                false => Index(0),
+            },
+        };
+        if self.audited != Some(note) {
+            self.audited = Some(note);
+            effects.audit.push(note);
+        }
     }
 
     fn is_mine(&self, id: ProposalId) -> bool {
@@ -217,6 +277,7 @@ impl Applier {
         }
         self.flush_if_due(now, effects);
         self.report_backlog(effects);
+        self.report_audit(effects);
         self.due()
     }
 
@@ -267,12 +328,16 @@ impl Applier {
         self.view = state.view();
         self.watches.replace_view(state.view());
         self.state = state;
+        let mut again = std::mem::take(&mut self.kept);
+        again.retain(|committed| self.view.applied_index() < committed.entry.index);
+        effects.again = again;
         self.engine.0 += 1;
         self.flush_due = None;
         self.flushing = false;
         effects.members_changed = true;
         self.release_reads(effects);
         self.report_backlog(effects);
+        self.report_audit(effects);
     }
 
     /// The applied index.

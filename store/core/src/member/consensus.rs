@@ -4,13 +4,17 @@
 //! orders the effects of a step. No message that promises durability leaves before the append is
 //! durable. The log never restarts at a snapshot before the state machine has been replaced by it.
 
+mod audit;
+
 use std::collections::BTreeSet;
 
 use keelson_proto::peer::refused::Reason;
 use keelson_proto::peer::{self, PeerMessage, RaftMessage, peer_message};
 
+use super::auditor::{AuditNote, Auditor};
+use super::healer::Healer;
 use super::messages::{UnfitForward, input_of, of_leases, refused};
-use super::{ApplierEvent, LeaseMessage};
+use super::{ApplierEvent, AuditPolicy, LeaseMessage};
 use crate::node::{Append, Input, LogLost, Node, NodeStatus, Output, Refusal, SoftState};
 use crate::state::Capture;
 use crate::{LastIncluded, MemberId, Millis, ProposalId, Roster};
@@ -28,6 +32,8 @@ pub enum ConsensusEvent {
     ForwardFailed(peer::ProposalId, Reason),
     /// The captured state, in answer to `ApplierEvent::Capture`.
     Captured(Capture),
+    /// A report of the applier about the comparison of hashes.
+    Audit(AuditNote),
     /// A snapshot has been received completely. The effects of this step install it, unless it is
     /// stale.
     SnapshotStaged {
@@ -80,6 +86,10 @@ pub struct Consensus {
     capture: Option<(Capture, Millis)>,
     capture_requested: bool,
     capture_kept_ms: u64,
+    auditor: Auditor,
+    healer: Healer,
+    /// The number of proposals of its own.
+    own_proposals: u64,
 }
 
 impl Consensus {
@@ -92,6 +102,17 @@ impl Consensus {
             capture: None,
             capture_requested: false,
             capture_kept_ms,
+            auditor: Auditor::new(AuditPolicy::default()),
+            healer: Healer::default(),
+            own_proposals: 0,
+        }
+    }
+
+    /// The same, with other times of the comparison of hashes.
+    pub fn with_audits(self, policy: AuditPolicy) -> Consensus {
+        Consensus {
+            auditor: Auditor::new(policy),
+            ..self
         }
     }
 
@@ -116,6 +137,7 @@ impl Consensus {
         for event in events {
             self.take(now, event, &mut effects);
         }
+        self.audit(now, &mut effects);
         let cancelled = self.cancelled_reads();
         self.drop_cancelled();
         effects.load = self.inputs.len();
@@ -126,6 +148,7 @@ impl Consensus {
         // After the reads: a cancelled one may have been answered in this step.
         effects.work.extend(cancelled);
         effects.refused = output.refused;
+        self.drop_own_refusals(&mut effects);
         for (to, offer) in output.snapshots {
             self.send_snapshot(now, to, offer, &mut effects);
         }
@@ -141,11 +164,15 @@ impl Consensus {
 
     fn take(&mut self, now: Millis, event: ConsensusEvent, effects: &mut ConsensusEffects) {
         match event {
+            ConsensusEvent::Input(Input::SnapshotSent { to, .. }) if self.healer.sent(now, to) => {}
             ConsensusEvent::Input(input) => self.inputs.push(input),
             ConsensusEvent::Peer(from, messages) => {
                 for mut message in messages {
                     if let Some(message) = of_leases(&mut message) {
                         effects.leases.push((from, message));
+                        continue;
+                    }
+                    if self.take_audit(now, from, &message) {
                         continue;
                     }
                     match input_of(from, message) {
@@ -163,6 +190,10 @@ impl Consensus {
                 self.inputs.push(Input::Refused(refused(id, reason)))
             }
             ConsensusEvent::Captured(capture) => self.captured(now, capture),
+            ConsensusEvent::Audit(note) => self.note_audit(now, note, effects),
+            ConsensusEvent::SnapshotStaged { offer, .. } if offer.request_snapshot != 0 => {
+                self.take_state(&offer, effects);
+            }
             ConsensusEvent::SnapshotStaged { offer, roster } => {
                 self.inputs.push(Input::SnapshotReceived { offer, roster });
             }
@@ -203,7 +234,8 @@ impl Consensus {
     fn persist(&mut self, output: &mut Output, effects: &mut ConsensusEffects) {
         if let Some(append) = output.append.take() {
             effects.load += append.entries.len();
-            effects.install = append.snapshot.as_ref().map(|(mark, _)| *mark);
+            let restored = append.snapshot.as_ref().map(|(mark, _)| *mark);
+            effects.install = restored.or(effects.install);
             effects.append = Some(append);
         }
         effects.truncate = output.truncate.take();
@@ -218,13 +250,23 @@ impl Consensus {
         effects
             .work
             .extend(output.reads.drain(..).map(ApplierEvent::Read));
-        if output.snapshot_wanted && !self.capture_requested {
+        if output.snapshot_wanted {
+            self.request_capture(effects);
+        }
+    }
+
+    fn request_capture(&mut self, effects: &mut ConsensusEffects) {
+        if !self.capture_requested && !self.healer.is_fenced() {
             self.capture_requested = true;
             effects.work.push(ApplierEvent::Capture);
         }
     }
 
     fn captured(&mut self, now: Millis, capture: Capture) {
+        if self.healer.is_fenced() {
+            // It was made before this member was found to differ.
+            return;
+        }
         let conf_state = capture.mark().conf_state.clone().unwrap_or_default();
         let last_included = LastIncluded::from(capture.mark());
         self.capture = Some((capture, now));

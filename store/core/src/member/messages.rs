@@ -117,8 +117,8 @@ pub(super) fn input_of(
         Refused(refused) => Some(Input::Refused(refused)),
         ReadIndexRequest(request) => Some(Input::ReadIndexRequested { from, request }),
         ReadIndexResponse(answer) => Some(Input::ReadIndexAnswered(answer)),
-        // For the lessor (`of_leases`).
-        LeaseRequest(_) | LeaseAnswer(_) => None,
+        // For the lessor (`of_leases`), and for the comparison of hashes.
+        LeaseRequest(_) | LeaseAnswer(_) | HashReport(_) | StateRequest(_) => None,
     })
 }
 

@@ -7,6 +7,8 @@
 //! accepted. [`BatchedReads`] groups reads that share one request to the leader. [`Recovery`] is
 //! the start of a member. [`Expirer`] proposes the expiry of nodes of the v2 tree, [`Lessor`] that
 //! of leases, and [`Compactor`] chooses the revisions of automatic compaction.
+//! Consensus compares the members' running hashes (`auditor.rs`), and replaces the state of a
+//! member that differs (`healer.rs`).
 //!
 //! The caller carries out the effects and decides nothing: `keelson-store` on threads, disks and
 //! sockets, the simulator of `keelson-tests` on a virtual clock. Consensus and applier are separate
@@ -14,10 +16,12 @@
 
 mod applied_reads;
 mod applier;
+mod auditor;
 mod batched_reads;
 mod compactor;
 mod consensus;
 mod expirer;
+mod healer;
 mod lessor;
 mod log_batch;
 mod messages;
@@ -28,6 +32,7 @@ mod snapshot_slot;
 mod tests;
 
 pub use applier::{Applier, ApplierEffects, ApplierEvent, EngineNumber, FlushPolicy};
+pub use auditor::{AuditNote, AuditPolicy};
 pub use batched_reads::{BatchedReads, ReadTicket};
 pub use compactor::{AutoCompaction, Compactor};
 pub use consensus::{Consensus, ConsensusEffects, ConsensusEvent};

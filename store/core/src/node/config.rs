@@ -216,6 +216,7 @@ mod tests {
                 index: 10,
                 term: applied_term,
                 conf_state: None,
+                hash: None,
             },
             ..Restored::default()
         }

@@ -37,6 +37,9 @@ pub const APPEND: u32 = eraftpb::MessageType::MsgAppend as u32;
 /// `RaftMessage::kind` of the answer to an append.
 pub const APPEND_RESPONSE: u32 = eraftpb::MessageType::MsgAppendResponse as u32;
 
+/// `RaftMessage::kind` of the offer of a snapshot.
+pub const SNAPSHOT: u32 = eraftpb::MessageType::MsgSnapshot as u32;
+
 /// Converts a peer's message to raft-rs's type; `None` for a kind that no peer may send.
 ///
 /// `MsgPropose` and `MsgReadIndex` are refused: raft-rs 0.7 would append a duplicated proposal

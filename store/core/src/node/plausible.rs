@@ -23,7 +23,7 @@ impl Node {
         if raft.term.saturating_add(TERMS_AHEAD_MAX) < message.term {
             return false;
         }
-        // `request_snapshot` is not used here.
+        // Consensus itself takes the offers with `request_snapshot`.
         if INDEX_MAX <= message.index || message.request_snapshot != 0 {
             return false;
         }

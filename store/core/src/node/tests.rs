@@ -58,6 +58,7 @@ impl Cluster {
             index: 1,
             term: 1,
             conf_state,
+            hash: None,
         };
         let start = LastIncluded {
             index: Index(1),
@@ -193,6 +194,7 @@ fn arrived(from: usize, message: peer::PeerMessage) -> Input {
         },
         Kind::ReadIndexResponse(answer) => Input::ReadIndexAnswered(answer),
         Kind::LeaseRequest(_) | Kind::LeaseAnswer(_) => unreachable!("not for the node"),
+        Kind::HashReport(_) | Kind::StateRequest(_) => unreachable!("not for the node"),
     }
 }
 
@@ -328,6 +330,7 @@ fn a_log_whose_end_was_lost_is_refused() {
             index: 1,
             term: 1,
             conf_state: None,
+            hash: None,
         },
         log_start: LastIncluded {
             index: Index(1),
@@ -359,6 +362,7 @@ fn an_engine_ahead_of_the_log_is_refused_unless_a_snapshot_made_it() {
                 index: 9,
                 term: 2,
                 conf_state: None,
+                hash: None,
             },
             log_start: mark(1, 1),
             engine_began,

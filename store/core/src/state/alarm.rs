@@ -39,7 +39,7 @@ impl StateMachine {
         self.set_registry(registry);
         let key = alarm_key(alarm.alarm, alarm.member_id);
         let row = Change::Put(alarm.encode_to_vec().into());
-        self.changed.insert((Table::Alarms, key), row);
+        self.change(Table::Alarms, key, row);
     }
 
     fn deactivate(&mut self, alarm: AlarmMember) -> Vec<AlarmMember> {
@@ -49,17 +49,16 @@ impl StateMachine {
         }
         self.set_registry(registry);
         let key = alarm_key(alarm.alarm, alarm.member_id);
-        self.changed.insert((Table::Alarms, key), Change::Delete);
+        self.change(Table::Alarms, key, Change::Delete);
         vec![alarm]
     }
 
     pub(super) fn apply_version(&mut self, version: ClusterVersion) -> Response {
         let mut registry = Registry::clone(&self.registry);
-        let key = (Table::Meta, meta::CLUSTER_VERSION.into());
         let row = Change::Put(version.version.clone().into());
         registry.version = Some(version.version);
         self.set_registry(registry);
-        self.changed.insert(key, row);
+        self.change(Table::Meta, meta::CLUSTER_VERSION.into(), row);
         self.touch_tree();
         Response::Empty
     }

@@ -8,6 +8,7 @@ use keelson_proto::etcdserverpb::request_op::Request;
 use keelson_proto::etcdserverpb::{AlarmType, TxnRequest};
 use keelson_proto::internal::Command;
 use keelson_proto::internal::command::Op;
+use keelson_proto::internal::hash_check::Step as HashStep;
 use keelson_proto::internal::tree_request::Op as TreeOp;
 use prost::Message;
 
@@ -15,6 +16,7 @@ use super::auth::{Access, Caller};
 use super::error::{Error, StateError};
 use super::leases::LeaseChange;
 use super::registry::Registry;
+use super::running::HashOutcome;
 use super::shared::ReadError;
 use super::write::Write;
 use super::{Applied, Response, StateMachine, delete, put, quota, txn};
@@ -30,6 +32,7 @@ pub(super) type Answer = (Option<ProposalId>, Result<Response, Error>);
 pub(super) struct SideEffects {
     pub(super) events: Vec<Arc<Event>>,
     pub(super) leases: Vec<LeaseChange>,
+    pub(super) hash: Option<HashOutcome>,
 }
 
 /// Decodes a command; `None` if this release does not understand it.
@@ -44,6 +47,7 @@ fn is_known(op: &Op) -> bool {
         Op::Tree(request) => TreeOp::try_from(request.op).is_ok(),
         Op::Txn(request) => has_known_operations(request),
         Op::Auth(change) => change.op.is_some(),
+        Op::HashCheck(check) => HashStep::try_from(check.step).is_ok(),
         Op::AsUser(of) => match of.command.as_ref().and_then(|command| command.op.as_ref()) {
             None | Some(Op::AsUser(_)) => false,
             Some(op) => is_known(op),
@@ -95,6 +99,8 @@ impl StateMachine {
             EntryKind::Command => self.apply_command(committed, want_response, &mut effects)?,
             EntryKind::Membership => self.apply_membership(committed)?,
         };
+        self.hash.word(entry.index.0);
+        self.hash.word(self.shared.revision() as u64);
         self.mark.index = entry.index.0;
         self.mark.term = entry.term.0;
         self.shared.applied.store(entry.index.0, Ordering::SeqCst);
@@ -108,6 +114,7 @@ impl StateMachine {
             revision: self.shared.revision(),
             events: effects.events,
             leases: effects.leases,
+            hash: effects.hash,
         }
     }
 
@@ -149,6 +156,9 @@ impl StateMachine {
             Op::Replicate(request) => {
                 self.apply_replicate(request, committed.entry.index, &mut effects.leases)
             }
+            Op::HashCheck(check) => {
+                Ok(self.apply_hash_check(&check, committed.entry.index, &mut effects.hash))
+            }
             lease => self.apply_lease(&lease, committed, &mut effects.leases),
         };
         Ok((Some(id), response))
@@ -161,7 +171,7 @@ impl StateMachine {
         op: Op,
         want_response: bool,
     ) -> Result<Result<Response, Error>, EngineError> {
-        let mut write = Write::new(&self.shared, &self.memtables);
+        let mut write = Write::new(&self.shared, &self.memtables, &mut self.hash);
         let result = match op {
             Op::Put(request) => put::check_alone(&write.reads(), &request)
                 .map_err(ReadError::from)
@@ -203,6 +213,7 @@ impl StateMachine {
             Op::LeaseGrant(_) | Op::LeaseRevoke(_) | Op::LeaseExpire(_) => true,
             Op::Alarm(_) | Op::MemberAttributes(_) | Op::ClusterVersion(_) => false,
             Op::LeaseCheckpoint(_) | Op::Auth(_) | Op::AsUser(_) | Op::Replicate(_) => false,
+            Op::HashCheck(_) => false,
         };
         if data && self.registry.alarmed(AlarmType::Corrupt) {
             return Some(Error::Corrupt);

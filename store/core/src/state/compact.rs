@@ -44,6 +44,7 @@ impl StateMachine {
         self.shared
             .compacted
             .store(request.revision, Ordering::SeqCst);
+        self.hash.word(request.revision as u64);
         // A sweep in progress starts over: the new one covers all of its work.
         self.sweep = Some(Sweep::new(request.revision));
         Ok(Response::Compaction(CompactionResponse {

@@ -115,7 +115,7 @@ impl StateMachine {
     pub(super) fn marks(&self) -> Marks {
         Marks {
             cluster: self.shared.cluster,
-            applied: self.mark.clone(),
+            applied: self.applied(),
             revision: self.shared.revision(),
             compacted: self.shared.compacted(),
             swept: self.shared.swept.load(Ordering::SeqCst),

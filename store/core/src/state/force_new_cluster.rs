@@ -62,6 +62,8 @@ fn leave_only(engine: &dyn Engine, member: MemberId) -> Result<(), StateError> {
         voters: vec![member.0],
         ..ConfState::default()
     });
+    // Changed outside of the log. There is no majority any more that this member could differ from.
+    marks.applied.hash = None;
     let mut batch = WriteBatch::default();
     for (key, row) in marks.rows() {
         batch.put(Table::Meta, key, row);

@@ -9,14 +9,17 @@ use keelson_proto::etcdserverpb::request_op::Request;
 use keelson_proto::etcdserverpb::{PutRequest, TxnRequest};
 use keelson_proto::internal::command::Op;
 
-use super::ReadView;
 use super::auth::AUTH_COMMANDS;
 use super::error::Error;
 use super::registry::Registry;
+use super::{ReadView, StateMachine};
 
 /// The number of this release. Raise it by one with every new kind of command, and with every field
 /// of an old one that changes how it is applied.
-pub const COMMAND_VERSION: u32 = 4;
+pub const COMMAND_VERSION: u32 = 5;
+
+/// The number of the comparison of running hashes.
+pub const HASH_COMMANDS: u32 = 5;
 
 /// The number of a member that has not published one: releases before the number existed.
 const UNPUBLISHED: u32 = 1;
@@ -33,6 +36,7 @@ fn needed(op: &Op) -> u32 {
         Op::LeaseExpire(_) | Op::LeaseCheckpoint(_) => 2,
         Op::Auth(_) | Op::AsUser(_) => AUTH_COMMANDS,
         Op::Replicate(_) => 4,
+        Op::HashCheck(_) => HASH_COMMANDS,
     }
 }
 
@@ -72,6 +76,13 @@ fn admit(needed: u32, understood: u32) -> Result<(), Error> {
     match needed <= understood {
         true => Ok(()),
         false => Err(Error::NotEveryMember),
+    }
+}
+
+impl StateMachine {
+    /// Whether every member understands the comparison of running hashes.
+    pub fn admits_hashes(&self) -> bool {
+        HASH_COMMANDS <= self.registry.command_version()
     }
 }
 

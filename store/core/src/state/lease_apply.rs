@@ -131,21 +131,19 @@ impl StateMachine {
             let leases = self.shared.leases.read();
             leases.keys_of(lease.id).cloned().collect()
         };
-        let mut write = Write::new(&self.shared, &self.memtables);
+        let mut write = Write::new(&self.shared, &self.memtables, &mut self.hash);
         for key in keys {
             write.delete(KeyRange::One(&key));
         }
         let revision = write.revision();
         self.shared.revision.store(revision, Ordering::SeqCst);
         self.shared.leases.write().remove(lease.id);
-        let row = (Table::Leases, lease_key(lease.id));
-        self.changed.insert(row, Change::Delete);
+        self.change(Table::Leases, lease_key(lease.id), Change::Delete);
         changes.push(LeaseChange::Gone(lease));
     }
 
     pub(super) fn set_lease(&mut self, lease: Lease) {
         self.shared.leases.write().set(lease);
-        let row = (Table::Leases, lease_key(lease.id));
-        self.changed.insert(row, Change::Put(lease.row()));
+        self.change(Table::Leases, lease_key(lease.id), Change::Put(lease.row()));
     }
 }

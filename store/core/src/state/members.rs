@@ -67,8 +67,8 @@ impl StateMachine {
         if matches!(op, Op::Remove(_)) {
             let key = member_key(*id);
             let (gone, banned) = (Change::Delete, Change::Put(Bytes::new()));
-            self.changed.insert((Table::Members, key.clone()), gone);
-            self.changed.insert((Table::Removed, key), banned);
+            self.change(Table::Members, key.clone(), gone);
+            self.change(Table::Removed, key, banned);
             self.note_command_version(&mut registry, *id, 0);
         } else if let Some(member) = registry.roster.members.get(id) {
             self.keep_member(member);
@@ -93,19 +93,18 @@ impl StateMachine {
 
     /// Records a member's command version; the lowest one needs no row.
     fn note_command_version(&mut self, registry: &mut Registry, member: u64, version: u32) {
-        let key = (Table::Meta, command_version_key(member));
+        let key = command_version_key(member);
         if 1 < version {
             registry.command_versions.insert(member, version);
             let row = Bytes::copy_from_slice(&version.to_be_bytes());
-            self.changed.insert(key, Change::Put(row));
+            self.change(Table::Meta, key, Change::Put(row));
         } else if registry.command_versions.remove(&member).is_some() {
-            self.changed.insert(key, Change::Delete);
+            self.change(Table::Meta, key, Change::Delete);
         }
     }
 
     fn keep_member(&mut self, member: &Member) {
         let row = Change::Put(member.encode_to_vec().into());
-        let key = (Table::Members, member_key(member.id));
-        self.changed.insert(key, row);
+        self.change(Table::Members, member_key(member.id), row);
     }
 }

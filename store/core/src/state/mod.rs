@@ -70,6 +70,7 @@ mod flush;
 mod force_new_cluster;
 mod gate;
 mod hash;
+mod hash_check;
 mod import;
 mod index;
 mod kept;
@@ -87,6 +88,7 @@ mod range;
 mod registry;
 mod revision;
 mod rows;
+mod running;
 mod scan;
 mod shared;
 mod snapshot;
@@ -117,13 +119,14 @@ pub use counts::StateCounts;
 pub use error::{Error, StateError};
 pub(crate) use events::{EventBudget, EventSpan};
 pub use flush::{Flush, Unflushed};
-pub use gate::COMMAND_VERSION;
+pub use gate::{COMMAND_VERSION, HASH_COMMANDS};
 pub use hash::HashKv;
 pub use import::{Import, ImportEnd};
 pub use keys::KeyRange;
 pub use leases::{LEASE_TTL_MAX, Lease, LeaseChange};
 pub use quota::{LEASE_COST, put_cost, tree_cost, txn_cost};
 pub use revision::RowKey;
+pub use running::{Divergence, HASH_SCHEME, HashOutcome, HashReport};
 pub use snapshot::Capture;
 pub use snapshot_install::{SnapshotBuilder, SnapshotError};
 pub use stream::RangeStream;
@@ -134,6 +137,7 @@ use crate::tree::Event;
 use crate::{ClusterId, Index, ProposalId};
 use compact::Sweep;
 use registry::Registry;
+use running::RunningHash;
 use shared::{Memtables, Shared};
 
 /// The initial state of a new cluster.
@@ -204,6 +208,8 @@ pub struct Applied {
     pub events: Vec<Arc<Event>>,
     /// What happened to leases, in order, for the leader's lessor.
     pub leases: Vec<LeaseChange>,
+    /// What it meant, if it is an entry of the comparison of running hashes.
+    pub hash: Option<HashOutcome>,
 }
 
 /// The state machine; the applier owns it.
@@ -213,7 +219,9 @@ pub struct StateMachine {
     memtables: Memtables,
     /// The registry of `shared`, likewise.
     registry: Arc<Registry>,
+    /// Without the hash.
     mark: AppliedMark,
+    hash: RunningHash,
     durable: Index,
     /// Rows of the small tables that changed since the last rotation.
     changed: BTreeMap<(Table, Bytes), Change>,
@@ -234,7 +242,16 @@ pub struct StateMachine {
 impl StateMachine {
     /// The applied index, with term and membership.
     pub fn applied(&self) -> AppliedMark {
-        self.mark.clone()
+        AppliedMark {
+            hash: self.hash.stored(),
+            ..self.mark.clone()
+        }
+    }
+
+    /// Changes a row of a small table, with the next flush.
+    fn change(&mut self, table: Table, key: Bytes, change: Change) {
+        self.hash.change(table, &key, &change);
+        self.changed.insert((table, key), change);
     }
 
     /// The applied index up to which the engine is durable.

@@ -18,6 +18,7 @@ use super::meta::Marks;
 use super::registry::{Registry, member_key};
 use super::revision::RowKey;
 use super::rows::{self, Peek};
+use super::running::RunningHash;
 use super::shared::{Memtables, Shared};
 use super::versions::{Stamp, Versions};
 use super::{Genesis, Limits, StateMachine, tree};
@@ -73,9 +74,10 @@ impl StateMachine {
         engine: Arc<dyn Engine>,
         limits: Limits,
     ) -> Result<Option<StateMachine>, StateError> {
-        let Some(marks) = Marks::load(&*engine)? else {
+        let Some(mut marks) = Marks::load(&*engine)? else {
             return Ok(None);
         };
+        let hash = RunningHash::of(marks.applied.hash.take());
         let registry = Registry::load(&*engine)?;
         agree(&marks, &registry)?;
         let tree = tree::load(&*engine)?;
@@ -93,7 +95,7 @@ impl StateMachine {
         let memtables = Memtables::default();
         *shared.memtables.write() = memtables.clone();
         let registry = Arc::clone(&shared.registry.read());
-        Ok(Some(StateMachine {
+        let state = StateMachine {
             shared: Arc::new(shared),
             memtables,
             registry,
@@ -101,6 +103,7 @@ impl StateMachine {
             flushing_bytes: 0,
             rotated_at: (marks.applied.index, marks.swept),
             mark: marks.applied,
+            hash,
             changed: BTreeMap::new(),
             changed_immutable: BTreeMap::new(),
             dropped: Vec::new(),
@@ -108,7 +111,9 @@ impl StateMachine {
             // A compaction that a crash interrupted starts over: rows that are already deleted do
             // no harm.
             sweep: (marks.swept < marks.compacted).then(|| Sweep::new(marks.compacted)),
-        }))
+        };
+        state.publish_divergence();
+        Ok(Some(state))
     }
 }
 

@@ -1,11 +1,11 @@
 //! The state that the applier publishes to all readers.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use keelson_proto::mvccpb::KeyValue;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use super::auth::Auth;
 use super::counts::Counters;
@@ -15,6 +15,7 @@ use super::leases::Leases;
 use super::memtable::Memtable;
 use super::registry::Registry;
 use super::revision::RowKey;
+use super::running::Divergence;
 use super::{Limits, rows};
 use crate::ClusterId;
 use crate::engine::{Engine, EngineError, Table};
@@ -68,6 +69,9 @@ pub(super) struct Shared {
     /// The size of the engine after its last write: querying it for every put would be expensive.
     pub(super) engine_bytes: AtomicU64,
     pub(super) counters: Counters,
+    /// Whether this member's state differs from the majority's.
+    pub(super) fenced: AtomicBool,
+    pub(super) divergence: Mutex<Option<Divergence>>,
 }
 
 impl Shared {
@@ -99,6 +103,8 @@ impl Shared {
             holds: AtomicUsize::new(0),
             engine_bytes,
             counters: Counters::default(),
+            fenced: AtomicBool::new(false),
+            divergence: Mutex::new(None),
         }
     }
 

@@ -41,7 +41,8 @@ impl StateMachine {
             | Op::LeaseRevoke(_)
             | Op::LeaseExpire(_)
             | Op::LeaseCheckpoint(_) => is_standby.then_some(Error::Standby),
-            Op::Alarm(_) | Op::MemberAttributes(_) | Op::ClusterVersion(_) | Op::AsUser(_) => None,
+            Op::Alarm(_) | Op::MemberAttributes(_) | Op::ClusterVersion(_) => None,
+            Op::AsUser(_) | Op::HashCheck(_) => None,
         }
     }
 
@@ -93,7 +94,7 @@ impl StateMachine {
 
     /// Applies one revision, which becomes visible as a whole.
     fn replicate(&mut self, revision: ReplicatedRevision) {
-        let mut write = Write::new(&self.shared, &self.memtables);
+        let mut write = Write::new(&self.shared, &self.memtables, &mut self.hash);
         for change in revision.changes {
             match change.deletes {
                 true => {
@@ -110,8 +111,7 @@ impl StateMachine {
         let lease = self.shared.leases.read().get(id);
         if let Some(lease) = lease {
             self.shared.leases.write().forget(id);
-            let row = (Table::Leases, lease_key(id));
-            self.changed.insert(row, Change::Delete);
+            self.change(Table::Leases, lease_key(id), Change::Delete);
             changes.push(LeaseChange::Gone(lease));
         }
     }
@@ -120,8 +120,7 @@ impl StateMachine {
         let mut registry = Registry::clone(&self.registry);
         registry.is_standby = false;
         self.set_registry(registry);
-        let row = (Table::Meta, meta::STANDBY.into());
-        self.changed.insert(row, Change::Delete);
+        self.change(Table::Meta, meta::STANDBY.into(), Change::Delete);
     }
 }
 

@@ -10,7 +10,7 @@ use super::error::{Error, StateError};
 use super::{ReadView, Response, StateMachine};
 use crate::Term;
 use crate::engine::{Change, Engine, Table};
-use crate::tree::{Event, Loader, NodeExtern, Tree, TreeError};
+use crate::tree::{ErrorCode, Event, Loader, NodeExtern, Tree, TreeError};
 
 impl StateMachine {
     pub(super) fn apply_tree(
@@ -19,6 +19,7 @@ impl StateMachine {
         events: &mut Vec<Arc<Event>>,
     ) -> Result<Response, Error> {
         let event = self.shared.tree.write().apply(request)?;
+        self.hash.event(&event);
         events.push(Arc::clone(&event));
         Ok(Response::Tree(event))
     }
@@ -33,7 +34,9 @@ impl StateMachine {
         if ![0, term.0].contains(&request.term) {
             return Response::Empty;
         }
-        events.extend(self.shared.tree.write().expire(request));
+        let expired = self.shared.tree.write().expire(request);
+        expired.iter().for_each(|event| self.hash.event(event));
+        events.extend(expired);
         Response::Empty
     }
 
@@ -67,6 +70,7 @@ impl ReadView {
         recursive: bool,
         now_ns: i64,
     ) -> Result<(NodeExtern, u64), TreeError> {
+        self.require_tree()?;
         let tree = self.shared.tree.read();
         let node = tree.get(path, recursive, now_ns)?;
         Ok((node, tree.index()))
@@ -83,9 +87,18 @@ impl ReadView {
         now_ns: i64,
         bytes_max: usize,
     ) -> Result<(NodeExtern, u64), TreeError> {
+        self.require_tree()?;
         let tree = self.shared.tree.read();
         let node = tree.list(path, recursive, now_ns, bytes_max)?;
         Ok((node, tree.index()))
+    }
+
+    fn require_tree(&self) -> Result<(), TreeError> {
+        self.require_unfenced().map_err(|error| TreeError {
+            code: ErrorCode::Corrupt,
+            cause: error.to_string().into(),
+            index: self.tree_index(),
+        })
     }
 
     /// The index of the v2 tree's last change.
@@ -103,6 +116,7 @@ impl ReadView {
         recursive: bool,
         since: u64,
     ) -> Result<Option<Arc<Event>>, TreeError> {
+        self.require_tree()?;
         self.shared.tree.read().scan(path, recursive, since)
     }
 

@@ -177,6 +177,7 @@ impl ReadView {
         requested: i64,
         read: impl Fn(&Reads<'_>) -> Result<T, ReadError>,
     ) -> Result<T, Error> {
+        self.require_unfenced()?;
         loop {
             // In this order: the revision is never below the compaction, and its rows are already
             // in the memtables or in the engine.
@@ -202,7 +203,8 @@ impl ReadView {
                 // Rows may have been missing; the next attempt reads the remaining ones, or is
                 // refused.
                 _ if overtaken => {}
-                Ok(answer) => return Ok(answer),
+                // Checked again: this member may have been found to differ since.
+                Ok(answer) => return self.require_unfenced().map(|()| answer),
                 Err(ReadError::Missing(row)) => return Err(missing(row).into()),
             }
         }

@@ -6,12 +6,14 @@ use keelson_proto::mvccpb::KeyValue;
 use super::keys::KeyRange;
 use super::revision::RowKey;
 use super::rows;
+use super::running::RunningHash;
 use super::shared::{Memtables, Reads, Shared};
 
 /// A transaction. Readers do not see it until its revision is published.
 pub(super) struct Write<'a> {
     shared: &'a Shared,
     memtables: &'a Memtables,
+    hash: &'a mut RunningHash,
     /// The revision before the transaction; all its changes get the next one.
     begin: i64,
     /// The number of changes so far, which is the next one's sub revision.
@@ -19,10 +21,15 @@ pub(super) struct Write<'a> {
 }
 
 impl<'a> Write<'a> {
-    pub(super) fn new(shared: &'a Shared, memtables: &'a Memtables) -> Write<'a> {
+    pub(super) fn new(
+        shared: &'a Shared,
+        memtables: &'a Memtables,
+        hash: &'a mut RunningHash,
+    ) -> Write<'a> {
         Write {
             shared,
             memtables,
+            hash,
             begin: shared.revision(),
             changes: 0,
         }
@@ -57,7 +64,9 @@ impl<'a> Write<'a> {
             value,
             lease,
         };
-        self.memtables.active.push(row, rows::encode(&kv));
+        let encoded = rows::encode(&kv);
+        self.hash.row(row, &encoded);
+        self.memtables.active.push(row, encoded);
     }
 
     /// Deletes the keys of a range and returns their number.
@@ -74,7 +83,9 @@ impl<'a> Write<'a> {
             let row = self.next_row(true);
             self.shared.index.put_tombstone(&key, row.main, row.sub);
             self.shared.leases.write().detach(&key);
-            self.memtables.active.push(row, rows::encode_tombstone(key));
+            let encoded = rows::encode_tombstone(key);
+            self.hash.row(row, &encoded);
+            self.memtables.active.push(row, encoded);
         }
         count
     }

@@ -22,6 +22,8 @@ pub enum ErrorCode {
     DirNotEmpty = 108,
     /// The listing exceeds the reader's limit in bytes.
     ListingTooLarge = 209,
+    /// This member's state differs from the majority's.
+    Corrupt = 300,
     /// The history does not reach back that far.
     EventIndexCleared = 401,
 }

@@ -49,6 +49,9 @@ impl WatchStream {
         };
         let settled = self.hub.settled();
         let view = self.hub.view();
+        if view.is_fenced() {
+            return Ok(false);
+        }
         if let Some(span) = self.hub.recent(first, HISTORY_STEP_BYTES) {
             slots.sort_unstable();
             self.advance(&slots, &span, settled, &view)?;

@@ -143,7 +143,9 @@ impl Check {
             Check::DataCorruption => {
                 let corrupt = AlarmType::Corrupt as i32;
                 let raised = backend.alarms().iter().any(|alarm| alarm.alarm == corrupt);
-                fail_if(raised, "alarm activated: CORRUPT")
+                fail_if(raised, "alarm activated: CORRUPT")?;
+                let why = "the state of this member differs from the majority's";
+                fail_if(backend.is_fenced(), why)
             }
             Check::SerializableRead => read(backend, true).await.map_err(|e| e.to_string()),
             Check::LinearizableRead => read(backend, false).await.map_err(|e| e.to_string()),

@@ -35,6 +35,7 @@ fn mark(index: u64, term: u64) -> AppliedMark {
         index,
         term,
         conf_state: Some(conf_state()),
+        hash: None,
     }
 }
 

@@ -62,6 +62,7 @@ impl Member {
                     voters: vec![1, 2],
                     ..ConfState::default()
                 }),
+                hash: None,
             },
             engine_began: generations.began(),
             ..Restored::default()

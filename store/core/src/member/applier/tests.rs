@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use keelson_proto::etcdserverpb;
-use keelson_proto::internal::{Command, command::Op};
+use keelson_proto::internal::hash_check::Step;
+use keelson_proto::internal::{Command, HashCheck, command::Op};
 use prost::Message as _;
 
 use super::*;
 use crate::engine::MemoryEngine;
-use crate::state::{Genesis, Limits};
+use crate::state::{Genesis, HASH_SCHEME, HashOutcome, Limits};
 use crate::{Entry, EntryKind, Term, proposal};
 
 const POLICY: FlushPolicy = FlushPolicy {
@@ -151,4 +152,61 @@ fn a_read_is_done_once_its_index_is_applied_or_installed() {
     let mut installed = ApplierEffects::default();
     applier.install(newer, &mut installed);
     assert_eq!(installed.reads_done, [8]);
+}
+
+fn hash_check(index: u64, step: Step, of: u64, value: u64) -> ApplierEvent {
+    let check = HashCheck {
+        step: step.into(),
+        scheme: HASH_SCHEME,
+        index: of,
+        value,
+    };
+    command(index, Op::HashCheck(check))
+}
+
+/// It must neither answer from its state nor give it to others, and must lose no entry.
+#[test]
+fn a_member_that_differs_keeps_the_entries_for_the_state_that_it_is_given() {
+    let mut applier = applier();
+    effects(&mut applier, hash_check(1, Step::Begin, 0, 0));
+    let done = effects(&mut applier, hash_check(2, Step::Compare, 0, 0));
+    assert!(matches!(
+        done.audit[..],
+        [AuditNote::Applied(Index(2), HashOutcome::Compared(_))]
+    ));
+    effects(&mut applier, hash_check(3, Step::Verdict, 2, 5));
+    assert!(applier.is_fenced());
+    for index in 4..=6 {
+        let put = command(index, Op::Put(etcdserverpb::PutRequest::default()));
+        let done = effects(&mut applier, put);
+        assert_eq!(done.applied[0].response, Err(Error::Corrupt));
+    }
+    assert_eq!(applier.applied(), Index(3));
+    let done = effects(&mut applier, ApplierEvent::Capture);
+    assert!(done.captured.is_none());
+    let mut told = ApplierEffects::default();
+    applier.tick(Millis(0), &mut told);
+    let [
+        AuditNote::State {
+            divergence,
+            applied,
+            ..
+        },
+    ] = told.audit[..]
+    else {
+        panic!("{:?}", told.audit);
+    };
+    assert!(divergence.is_some() && applied == Index(3));
+    // The state of the leader at entry 4.
+    let mut other = Applier::new(MemberId(2), 1, state(), POLICY);
+    for index in 1..=4 {
+        effects(&mut other, entry(index));
+    }
+    let mut healed = ApplierEffects::default();
+    applier.install(other.state, &mut healed);
+    assert!(!applier.is_fenced());
+    let again = healed.again.iter().map(|entry| entry.entry.index.0);
+    assert_eq!(again.collect::<Vec<_>>(), [5, 6]);
+    effects(&mut applier, ApplierEvent::Committed(healed.again));
+    assert_eq!(applier.applied(), Index(6));
 }

@@ -47,6 +47,7 @@ impl Rig {
                 voters: voters.iter().map(|id| id.0).collect(),
                 ..ConfState::default()
             }),
+            hash: None,
         };
         let member = |id: &MemberId| Member {
             id: id.0,

@@ -30,6 +30,7 @@ fn genesis() -> Genesis {
                 voters: vec![1],
                 ..ConfState::default()
             }),
+            hash: None,
         },
     }
 }

@@ -56,6 +56,7 @@ fn a_restarted_member_shows_the_term_of_its_log_at_once() {
             index: 1,
             term: 1,
             conf_state: None,
+            hash: None,
         },
         ..Restored::default()
     };

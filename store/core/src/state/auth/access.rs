@@ -132,6 +132,7 @@ impl Check<'_> {
             Op::MemberAttributes(_) | Op::ClusterVersion(_) => false,
             Op::Tree(_) | Op::TreeExpire(_) => false,
             Op::LeaseExpire(_) | Op::LeaseCheckpoint(_) | Op::Replicate(_) => false,
+            Op::HashCheck(_) => false,
             // It is taken apart before the check.
             Op::AsUser(_) => false,
         }

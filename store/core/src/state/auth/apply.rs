@@ -62,11 +62,11 @@ impl StateMachine {
         }
         for (key, row) in changed.rows {
             let change = row.map_or(Change::Delete, Change::Put);
-            self.changed.insert((Table::Auth, key), change);
+            self.change(Table::Auth, key, change);
         }
         let meta = Change::Put(auth.meta_row());
         let key = Bytes::from_static(META);
-        self.changed.insert((Table::Auth, key), meta);
+        self.change(Table::Auth, key, meta);
         let enabled = auth.enabled;
         *self.shared.auth.write() = Arc::new(auth);
         // Without auth no right is lost: users are added before it is enabled.

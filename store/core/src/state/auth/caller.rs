@@ -83,6 +83,7 @@ fn is_members_own(op: &Op) -> bool {
         Op::MemberAttributes(_) | Op::ClusterVersion(_) => true,
         Op::Tree(_) | Op::TreeExpire(_) => true,
         Op::LeaseExpire(_) | Op::LeaseCheckpoint(_) | Op::Replicate(_) => true,
+        Op::HashCheck(_) => true,
         Op::Put(_) | Op::DeleteRange(_) | Op::Txn(_) | Op::Compaction(_) => false,
         Op::Alarm(_) | Op::LeaseGrant(_) | Op::LeaseRevoke(_) => false,
         Op::Auth(_) | Op::AsUser(_) => false,

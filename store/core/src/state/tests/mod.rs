@@ -14,6 +14,7 @@ mod leases;
 mod model_test;
 mod quirks;
 mod requests;
+mod running;
 mod snapshots;
 mod standby;
 mod tree;

@@ -23,6 +23,7 @@ fn standby() -> Machine {
             index: 1,
             term: 1,
             conf_state: Some(conf_state()),
+            hash: None,
         },
     };
     let end = ImportEnd {

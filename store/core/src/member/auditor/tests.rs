@@ -1,0 +1,111 @@
+//! Tests of the leader's comparisons.
+
+use super::*;
+
+const ME: MemberId = MemberId(1);
+
+fn voters() -> Vec<MemberId> {
+    vec![ME, MemberId(2), MemberId(3)]
+}
+
+fn report(index: u64, value: Option<u64>) -> HashReport {
+    HashReport {
+        index: Index(index),
+        value,
+    }
+}
+
+/// A leader that has proposed a comparison, and has applied it as entry 11 with that hash.
+fn compared(value: Option<u64>) -> Auditor {
+    let mut auditor = Auditor::new(AuditPolicy {
+        entries: 10,
+        quiet_ms: 1_000,
+    });
+    auditor.admit(true);
+    let first = auditor.propose(Millis(0), Index(10), true, voters);
+    assert_eq!(first, Some(step(Step::Compare)));
+    assert_eq!(auditor.propose(Millis(1), Index(11), true, voters), None);
+    auditor.applied(ME, Index(11), HashOutcome::Compared(report(11, value)));
+    auditor
+}
+
+fn verdict(value: u64) -> Option<Op> {
+    Some(Op::HashCheck(HashCheck {
+        step: Step::Verdict.into(),
+        scheme: HASH_SCHEME,
+        index: 11,
+        value,
+    }))
+}
+
+#[test]
+fn the_majority_decides_and_not_the_leader() {
+    let mut auditor = compared(Some(7));
+    let now = Millis(10);
+    assert_eq!(auditor.propose(now, Index(11), true, voters), None);
+    auditor.report(MemberId(2), report(11, Some(8)));
+    // A report about another comparison, and one of a member that has no vote.
+    auditor.report(MemberId(3), report(5, Some(8)));
+    auditor.report(MemberId(4), report(11, Some(8)));
+    assert_eq!(auditor.propose(now, Index(11), true, voters), None);
+    auditor.report(MemberId(3), report(11, Some(8)));
+    assert_eq!(auditor.propose(now, Index(11), true, voters), verdict(8));
+    assert_eq!(auditor.propose(now, Index(11), true, voters), None, "once");
+    auditor.applied(ME, Index(12), HashOutcome::Agreed);
+    let quiet = Millis(60_000);
+    assert_eq!(auditor.propose(quiet, Index(12), true, voters), None);
+}
+
+#[test]
+fn without_a_majority_the_alarm_is_raised() {
+    let mut auditor = compared(Some(7));
+    auditor.report(MemberId(2), report(11, Some(8)));
+    let wait = |auditor: &mut Auditor, now| auditor.propose(Millis(now), Index(11), true, voters);
+    assert_eq!(wait(&mut auditor, ROUND_MS + 1), None, "a third may come");
+    auditor.report(MemberId(3), report(11, Some(9)));
+    assert_eq!(wait(&mut auditor, ROUND_MS + 2), Some(corrupt_alarm()));
+    let mut auditor = compared(Some(7));
+    auditor.report(MemberId(2), report(11, Some(8)));
+    assert_eq!(wait(&mut auditor, DISPUTE_MS), Some(corrupt_alarm()));
+}
+
+#[test]
+fn hashes_begin_anew_when_a_member_does_not_know_its_own() {
+    let mut auditor = compared(None);
+    auditor.report(MemberId(2), report(11, None));
+    let next = auditor.propose(Millis(10), Index(11), true, voters);
+    assert_eq!(next, Some(step(Step::Begin)));
+    auditor.applied(ME, Index(12), HashOutcome::Begun);
+    let next = auditor.propose(Millis(20), Index(30), true, voters);
+    assert_eq!(next, Some(step(Step::Compare)));
+    // A majority has one, and the third begins with the others after the verdict.
+    let mut auditor = compared(Some(7));
+    auditor.report(MemberId(2), report(11, Some(7)));
+    auditor.report(MemberId(3), report(11, None));
+    let next = auditor.propose(Millis(10), Index(11), true, voters);
+    assert_eq!(next, verdict(7));
+    auditor.applied(ME, Index(12), HashOutcome::Agreed);
+    let next = auditor.propose(Millis(20), Index(30), true, voters);
+    assert_eq!(next, Some(step(Step::Begin)));
+}
+
+#[test]
+fn nothing_is_proposed_by_followers_and_before_every_member_understands_it() {
+    let mut auditor = Auditor::new(AuditPolicy::default());
+    let propose =
+        |auditor: &mut Auditor, leads| auditor.propose(Millis(0), Index(9_000), leads, voters);
+    assert_eq!(propose(&mut auditor, true), None);
+    auditor.admit(true);
+    assert_eq!(propose(&mut auditor, false), None);
+    assert!(propose(&mut auditor, true).is_some());
+}
+
+#[test]
+fn a_comparison_that_nobody_answers_is_repeated() {
+    let mut auditor = compared(Some(7));
+    let mut next = None;
+    for now in (0..3).map(|n| n * ROUND_MS) {
+        next = next.or(auditor.propose(Millis(now), Index(11), true, voters));
+    }
+    assert_eq!(next, Some(step(Step::Compare)));
+}

@@ -1,0 +1,138 @@
+//! A member whose state differs: it is found out, serves nobody, and heals while the others serve.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use keelson_core::engine::{Table, WriteBatch};
+use keelson_proto::etcdserverpb::*;
+use keelson_proto::mvccpb::KeyValue;
+use keelson_store::config::AuditPolicy;
+use keelson_store::internals::engine::{StorageEngine, open as open_engine};
+use keelson_store::{Config, Error, StateError, Store};
+use prost::Message;
+use tokio::time::timeout;
+
+use super::membership::shut_down;
+use super::{members, open, open_one, put};
+
+/// A timeout that only a hang exceeds.
+const LIMIT: Duration = Duration::from_secs(60);
+const CLIENTS: usize = 64;
+const PUTS: usize = 8;
+const DAMAGED: &str = "k";
+
+/// Makes the version of `DAMAGED` in a stopped member's engine another one: the next put of the key
+/// is applied differently there.
+fn damage(data_dir: &Path) -> anyhow::Result<()> {
+    let snap = data_dir.join("member/snap");
+    let current = std::fs::read_to_string(snap.join("CURRENT"))?;
+    let generation = current.split_ascii_whitespace().next().expect("a name");
+    let engine = open_engine(StorageEngine::DEFAULT, &snap.join(generation), 4 << 30)?;
+    let mut batch = WriteBatch::default();
+    let (from, to) = (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded);
+    engine.range(Table::Key, from, to, &mut |row, content| {
+        let mut kv = KeyValue::decode(content).expect("a pair");
+        if kv.key == DAMAGED {
+            kv.version += 100;
+            let row = Bytes::copy_from_slice(row);
+            batch.put(Table::Key, row, kv.encode_to_vec());
+        }
+        true
+    })?;
+    assert_eq!(batch.changes.len(), 1);
+    Ok(engine.write(&batch)?)
+}
+
+fn serializable(key: &str) -> RangeRequest {
+    RangeRequest {
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        serializable: true,
+        ..RangeRequest::default()
+    }
+}
+
+async fn until(condition: impl Fn() -> bool) -> anyhow::Result<()> {
+    let met = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    Ok(timeout(LIMIT, met).await?)
+}
+
+/// Clients write through these members, and all of their requests succeed.
+async fn write(stores: &[Store]) -> Result<(), Error> {
+    let client = |number: usize| async move {
+        let store = &stores[number % stores.len()];
+        for _ in 0..PUTS {
+            let key = format!("c{number}");
+            let key = if number == 0 { DAMAGED } else { &key };
+            store.put(put(key, "v")).await?;
+        }
+        Ok(())
+    };
+    join_all((0..CLIENTS).map(client))
+        .await
+        .into_iter()
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_differs_heals_while_the_others_serve() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let audited = |config| Config {
+        audits: AuditPolicy {
+            entries: 200,
+            quiet_ms: 300,
+        },
+        ..config
+    };
+    let configs: Vec<_> = members(dir.path(), 5).into_iter().map(audited).collect();
+    let mut stores = open(configs.clone()).await?;
+    stores[0].put(put(DAMAGED, "v")).await?;
+    let told = |store: &Store| store.status().raft_applied_index;
+    let last = stores.pop().expect("five");
+    until(|| told(&stores[0]) <= told(&last)).await?;
+    last.shutdown().await;
+    drop(last);
+    damage(&configs[4].data_dir)?;
+    let last = open_one(configs[4].clone()).await?;
+    last.ready().await;
+    let healed = AtomicBool::new(false);
+    let writing = async {
+        while !healed.load(Ordering::Relaxed) {
+            write(&stores).await?;
+        }
+        Ok::<_, Error>(())
+    };
+    let healing = async {
+        until(|| !last.status().errors.is_empty()).await?;
+        let refused = last.range(serializable(DAMAGED)).await;
+        let expected = Err(Error::State(StateError::Corrupt));
+        let already = last.status().errors.is_empty();
+        assert!(already || refused == expected, "{refused:?}");
+        let ended = until(|| last.status().errors.is_empty()).await;
+        healed.store(true, Ordering::Relaxed);
+        ended
+    };
+    let (written, ended) = tokio::join!(writing, healing);
+    written?;
+    ended?;
+    stores.push(last);
+    stores[0].put(put("end", "")).await?;
+    for store in &stores {
+        timeout(LIMIT, store.read_index()).await??;
+    }
+    let hashes = stores.iter().map(|store| store.hash_kv(0));
+    let hashes = join_all(hashes).await.into_iter();
+    let mut hashes = hashes
+        .map(|hash| hash.map(|hash| hash.hash))
+        .collect::<Result<Vec<_>, _>>()?;
+    hashes.dedup();
+    assert_eq!(hashes.len(), 1, "{hashes:x?}");
+    shut_down(&stores).await;
+    Ok(())
+}
