@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use keelson_store::Config;
 use keelson_store::config::{
-    InitialClusterState, PeerTlsFiles, QUOTA_BYTES_DEFAULT, StorageEngine, Url, check_bindable,
+    AuditPolicy, InitialClusterState, PeerTlsFiles, QUOTA_BYTES_DEFAULT, StorageEngine, Url,
+    check_bindable,
 };
 use keelson_store::edge::Access;
 
@@ -297,6 +298,7 @@ fn config(values: &Values, urls: &Addresses) -> Result<Config, OptionsError> {
         },
         snapshot_catchup_entries: values.count(newest(values, "snapshot-catchup-entries")),
         quota_bytes: quota_bytes(values.signed("quota-backend-bytes")),
+        audits: AuditPolicy::default(),
         auto_compaction: auto_compaction(values)?,
         max_txn_ops: values.size("max-txn-ops"),
         watch_progress_interval_ms: ms(values, newest(values, "watch-progress-notify-interval")),
