@@ -5,7 +5,7 @@ use std::path::Path;
 
 use prost::Message;
 
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     "kv.proto",
     "auth.proto",
     "rpc.proto",
@@ -14,6 +14,7 @@ const FILES: [&str; 8] = [
     "internal.proto",
     "peer.proto",
     "health.proto",
+    "usage.proto",
 ];
 
 /// The packages with a JSON form.

@@ -48,6 +48,7 @@ fn run(program: &str, words: &[String]) -> ExitCode {
         Some("playground") => playground::run(words),
         Some("discovery") => commands::discovery::run(words),
         Some("doctor") => commands::doctor::run(words),
+        Some("top") => commands::top::run(words),
         Some("gateway") => commands::gateway::run(words),
         Some("promote") => commands::promote::run(words),
         Some("replace") => commands::replace::run(words),

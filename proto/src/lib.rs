@@ -50,6 +50,12 @@ pub mod health {
     include!(concat!(env!("OUT_DIR"), "/grpc.health.v1.rs"));
 }
 
+/// The use of prefixes, for `keelson top` (`usage.proto`).
+#[allow(missing_docs, clippy::all, unreachable_pub)]
+pub mod keelsonpb {
+    include!(concat!(env!("OUT_DIR"), "/keelsonpb.rs"));
+}
+
 /// Messages in Keelson's log and engine (`internal.proto`).
 #[allow(missing_docs, clippy::all, unreachable_pub)]
 #[doc(hidden)]

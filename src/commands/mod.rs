@@ -19,6 +19,7 @@ pub(crate) mod man;
 mod new_member;
 pub(crate) mod promote;
 pub(crate) mod replace;
+pub(crate) mod top;
 pub(crate) mod util;
 
 use std::io;
@@ -39,12 +40,20 @@ use crate::signals::{Signals, Stop};
 /// Bound on the time in which open connections may end.
 const STOP_MAX: Duration = Duration::from_secs(8);
 
+/// The form of a command's report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Form {
+    Simple,
+    Json,
+}
+
 /// The command lines of the commands that have flags.
-fn all() -> [Command; 12] {
+fn all() -> [Command; 13] {
     [
         crate::playground::command(),
         discovery::command(),
         doctor::command(),
+        top::command(),
         gateway::command(),
         promote::command(),
         replace::command(),

@@ -7,7 +7,7 @@ use keelson_store::version;
 use super::{Effect, Flag, GROUPS, Kind, find};
 
 /// The commands of `main`, each with a summary.
-const COMMANDS: [(&str, &str); 16] = [
+const COMMANDS: [(&str, &str); 17] = [
     (
         "playground",
         "Start a cluster on this machine to try things out.",
@@ -20,6 +20,7 @@ const COMMANDS: [(&str, &str); 16] = [
         "doctor",
         "Examine a cluster: what is wrong, and the command that mends it.",
     ),
+    ("top", "Show what the keys of each prefix are used for."),
     ("promote", "Make a proxy's host a member of its cluster."),
     ("replace", "Replace a member whose disk is gone."),
     (

@@ -12,6 +12,7 @@ use keelson_core::{ClusterId, Index, MemberId};
 use keelson_port::metrics::Exposition;
 use keelson_proto::etcdserverpb::*;
 use keelson_proto::internal::AuthChange;
+use keelson_proto::keelsonpb::UsageResponse;
 
 use crate::edge::{
     Backend, JwtKeys, LateAnswer, NoAnswer, RaftStatus, SeenTokens, TokenSignature, Versions,
@@ -205,6 +206,10 @@ impl Backend for Store {
 
     async fn hash_kv(&self, revision: i64) -> Result<HashKvResponse, Error> {
         Store::hash_kv(self, revision).await
+    }
+
+    async fn usage(&self, sizes: bool) -> Result<UsageResponse, Error> {
+        Store::usage(self, sizes).await
     }
 
     async fn hash(&self) -> Result<HashResponse, Error> {

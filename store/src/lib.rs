@@ -53,6 +53,7 @@ mod standby;
 mod store;
 mod submit;
 pub mod tree;
+mod usage;
 pub mod version;
 mod wal;
 mod watch;

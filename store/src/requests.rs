@@ -13,6 +13,7 @@ use tokio::time::timeout_at;
 
 use crate::long_range;
 use crate::submit::{AtTimeout, NoOutcome};
+use crate::usage::{TxnUse, Use};
 use crate::{Error, Store};
 
 /// The pause between the first two checks of a compaction. It doubles after each check, up to
@@ -42,6 +43,7 @@ impl Store {
             false => view.range(&request)?,
         };
         self.check_again(&view, access, checked)?;
+        self.inner.account.range(&request, &response);
         self.fill(&mut response.header);
         Ok(response)
     }
@@ -80,6 +82,7 @@ impl Store {
         let checked = self.check_read(&view, access)?;
         let reading = view.range_stream(request, self.config().max_request_bytes)?;
         self.check_again(&view, access, checked)?;
+        self.inner.account.v3(&request.key, Use::read(0));
         Ok(reading)
     }
 
@@ -121,8 +124,10 @@ impl Store {
     pub async fn put(&self, request: PutRequest) -> Result<PutResponse, Error> {
         check::put(&request)?;
         let cost = state::put_cost(&request);
+        let (key, bytes) = (request.key.clone(), request.key.len() + request.value.len());
         match self.propose_if_room(Op::Put(request), cost).await? {
             Response::Put(mut response) => {
+                self.inner.account.v3(&key, Use::written(bytes));
                 self.fill(&mut response.header);
                 Ok(response)
             }
@@ -139,8 +144,10 @@ impl Store {
         request: DeleteRangeRequest,
     ) -> Result<DeleteRangeResponse, Error> {
         check::delete_range(&request)?;
+        let key = request.key.clone();
         match self.propose(Op::DeleteRange(request)).await? {
             Response::DeleteRange(mut response) => {
+                self.inner.account.v3(&key, Use::written(0));
                 self.fill(&mut response.header);
                 Ok(response)
             }
@@ -174,13 +181,15 @@ impl Store {
             let checked = self.check_read(&view, access)?;
             let mut response = view.txn_read(&request)?;
             self.check_again(&view, access, checked)?;
+            TxnUse::of(&request).count(&self.inner.account, response.succeeded);
             self.fill(&mut response.header);
             return Ok(response);
         }
-        let cost = state::txn_cost(&request);
+        let (cost, used) = (state::txn_cost(&request), TxnUse::of(&request));
         let op = Op::Txn(request);
         match self.propose_or_wait(op, cost, at_timeout).await? {
             Response::Txn(mut response) => {
+                used.count(&self.inner.account, response.succeeded);
                 self.fill(&mut response.header);
                 Ok(response)
             }

@@ -58,6 +58,7 @@ pub(crate) struct Inner {
     pub(crate) metrics: Arc<MemberMetrics>,
     /// The counts of gRPC calls.
     calls: CallMetrics,
+    pub(crate) account: crate::usage::Account,
     pub(crate) executor: Arc<MemberExecutor>,
     /// The hub of the v2 tree's watchers.
     pub(crate) hub: Arc<Hub>,

@@ -14,13 +14,13 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use tokio::runtime::Builder;
 
 use self::finding::{UNKNOWN, Verdict};
 use self::gather::Examined;
 use super::access::AccessArguments;
-use super::url_of;
+use super::{Form, url_of};
 
 /// Examine a cluster: what is wrong, at which member, and the command that mends it. Exits with 0
 /// if it is healthy, 1 for a warning, 2 if it is critical, 3 if it cannot be examined.
@@ -38,12 +38,6 @@ struct DoctorArguments {
     command_timeout: Duration,
     #[command(flatten)]
     access: AccessArguments,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Form {
-    Simple,
-    Json,
 }
 
 /// The command line.

@@ -15,6 +15,7 @@ use keelson_core::{ClusterId, MemberId};
 use keelson_port::metrics::Exposition;
 use keelson_proto::etcdserverpb::*;
 use keelson_proto::internal::AuthChange;
+use keelson_proto::keelsonpb::UsageResponse;
 use tokio_stream::Stream;
 
 use crate::v3::auth::JwtKeys;
@@ -229,6 +230,9 @@ pub trait Backend: Clone + Send + Sync + 'static {
 
     /// The hash of the stored keys at a revision; 0 is the latest.
     fn hash_kv(&self, revision: i64) -> impl Future<Output = Result<HashKvResponse, Error>> + Send;
+
+    /// The use of this member by prefix; with `sizes` also the keys and bytes of each.
+    fn usage(&self, sizes: bool) -> impl Future<Output = Result<UsageResponse, Error>> + Send;
 
     /// The hash of everything that is stored.
     fn hash(&self) -> impl Future<Output = Result<HashResponse, Error>> + Send;

@@ -89,7 +89,7 @@ impl Store {
     }
 
     /// One of the reads of the whole state that a member does at a time.
-    fn snapshot_slot(&self) -> Result<OwnedSemaphorePermit, Error> {
+    pub(crate) fn snapshot_slot(&self) -> Result<OwnedSemaphorePermit, Error> {
         let slots = Arc::clone(&self.inner.snapshot_slots);
         let slot = slots.try_acquire_owned();
         slot.map_err(|_| Error::TooManyRequests)

@@ -37,6 +37,7 @@ use crate::peer::{CallerGate, Links, PeerService};
 use crate::reads::ReadBatches;
 use crate::shared::Shared;
 use crate::tree::Hub;
+use crate::usage::Account;
 use crate::wal::Wal;
 use crate::watch::Watches;
 
@@ -102,6 +103,7 @@ pub(super) fn assemble(
         lessor: wiring.lessor,
         metrics: wiring.metrics,
         calls,
+        account: Account::default(),
         executor: wiring.executor,
         hub: wiring.hub,
         watches,

@@ -14,6 +14,7 @@ use keelson_proto::internal::TreeRequest;
 use super::{ChangeError, Watch, WatchSpec, requests};
 use crate::Store;
 use crate::member::traffic::{Flow, Latency};
+use crate::usage::Use;
 
 impl TreeWatch for Watch {
     fn index(&self) -> u64 {
@@ -46,11 +47,18 @@ impl TreeBackend for Store {
         recursive: bool,
         bytes_max: usize,
     ) -> Result<(NodeExtern, u64), TreeError> {
-        Store::tree_list(self, path, recursive, bytes_max)
+        let listed = Store::tree_list(self, path, recursive, bytes_max)?;
+        let bytes = listed.0.value.as_ref().map_or(0, |value| value.len());
+        self.inner.account.v2(path, Use::read(bytes));
+        Ok(listed)
     }
 
     async fn tree_change(&self, request: TreeRequest) -> Result<Arc<Event>, ChangeError> {
-        Store::tree_change(self, request).await
+        let path = request.path.clone();
+        let bytes = path.len() + request.value.len();
+        let event = Store::tree_change(self, request).await?;
+        self.inner.account.v2(&path, Use::written(bytes));
+        Ok(event)
     }
 
     fn tree_watch(&self, spec: WatchSpec) -> Result<Watch, TreeError> {

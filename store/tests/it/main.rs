@@ -8,3 +8,4 @@ mod metrics;
 mod snapshots;
 mod tokens;
 mod tree;
+mod usage;

@@ -28,7 +28,7 @@ use tokio::sync::watch;
 use tokio_stream::Stream;
 
 pub(crate) use self::condition::Condition;
-use self::header::{full, hashed, hashed_kv, pieces, with_full_header};
+use self::header::{full, hashed, hashed_kv, pieces, versions, with_full_header};
 use super::hub::{FakeHub, FakeWatch};
 use crate::{Backend, Error, JwtKeys, NoAnswer, RaftStatus, TokenSignature, Versions};
 
@@ -313,6 +313,10 @@ impl Backend for Fake {
         Ok(hashed_kv(self.0.view.hash_kv(revision)?))
     }
 
+    async fn usage(&self, _: bool) -> Result<keelson_proto::keelsonpb::UsageResponse, Error> {
+        Ok(Default::default())
+    }
+
     async fn hash(&self) -> Result<HashResponse, Error> {
         Ok(hashed())
     }
@@ -387,11 +391,7 @@ impl Backend for Fake {
     }
 
     fn versions(&self) -> Versions {
-        Versions {
-            server: "3.7.1".to_owned(),
-            cluster: Some("3.7.0".to_owned()),
-            storage: None,
-        }
+        versions()
     }
 
     fn max_request_bytes(&self) -> usize {

@@ -28,7 +28,8 @@ impl Service {
     pub(super) fn takes_turns(self) -> bool {
         match self {
             Service::Kv | Service::Lease | Service::Auth | Service::Cluster => true,
-            Service::Lock | Service::Election | Service::Maintenance | Service::Health => false,
+            Service::Lock | Service::Election => false,
+            Service::Maintenance | Service::Usage | Service::Health => false,
         }
     }
 }

@@ -16,10 +16,12 @@ mod kv;
 mod lease;
 mod lock;
 mod maintenance;
+mod service;
 mod session;
 mod slow;
 mod supervised;
 mod unread;
+mod usage;
 pub(crate) mod watch;
 
 use std::convert::Infallible;
@@ -39,6 +41,7 @@ use keelson_proto::etcdserverpb::kv_server::KvServer;
 use keelson_proto::etcdserverpb::lease_server::LeaseServer;
 use keelson_proto::etcdserverpb::maintenance_server::MaintenanceServer;
 use keelson_proto::health::health_server::HealthServer;
+use keelson_proto::keelsonpb::usage_server::UsageServer;
 use keelson_proto::v3electionpb::election_server::ElectionServer;
 use keelson_proto::v3lockpb::lock_server::LockServer;
 use tonic::body::Body;
@@ -55,8 +58,10 @@ use self::kv::Kv;
 use self::lease::{KEEP_ALIVE, Lease};
 use self::lock::Lock;
 use self::maintenance::Maintenance;
+use self::service::Service;
 use self::slow::SlowLog;
 use self::supervised::{LeaderMonitor, Supervised, Supervision};
+use self::usage::Usage;
 use super::backend::Backend;
 use super::service::GrpcService;
 use super::turns::{Turns, WaitingTurn};
@@ -85,6 +90,7 @@ pub struct Services<B: Backend> {
     cluster: ClusterServer<Cluster<B>>,
     maintenance: MaintenanceServer<Maintenance<B>>,
     health: HealthServer<health::Health>,
+    usage: UsageServer<Usage<B>>,
     sessions: Sessions<B>,
     rest: Routes,
     unread: Unread,
@@ -101,35 +107,6 @@ const WATCH: &str = "/etcdserverpb.Watch/Watch";
 /// The body of a call.
 trait RequestBody: HttpBody<Data = Bytes, Error: Into<StdError> + Send> + Send + 'static {}
 impl<R: HttpBody<Data = Bytes, Error: Into<StdError> + Send> + Send + 'static> RequestBody for R {}
-
-/// One of these services. Each method but `KEEP_ALIVE` has one message in its request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Service {
-    Kv,
-    Lease,
-    Lock,
-    Election,
-    Auth,
-    Cluster,
-    Maintenance,
-    Health,
-}
-
-impl Service {
-    fn named(name: &str) -> Option<Service> {
-        match name {
-            "etcdserverpb.KV" => Some(Service::Kv),
-            "etcdserverpb.Lease" => Some(Service::Lease),
-            "v3lockpb.Lock" => Some(Service::Lock),
-            "v3electionpb.Election" => Some(Service::Election),
-            "etcdserverpb.Auth" => Some(Service::Auth),
-            "etcdserverpb.Cluster" => Some(Service::Cluster),
-            "etcdserverpb.Maintenance" => Some(Service::Maintenance),
-            "grpc.health.v1.Health" => Some(Service::Health),
-            _ => None,
-        }
-    }
-}
 
 impl<B: Backend> Services<B> {
     /// Begins a call of one of these services, with a body of any kind: at its turn, if it waits
@@ -149,6 +126,7 @@ impl<B: Backend> Services<B> {
             Service::Cluster => begin(self.cluster.clone(), request, turn),
             Service::Maintenance => begin(self.maintenance.clone(), request, turn),
             Service::Health => begin(self.health.clone(), request, turn),
+            Service::Usage => begin(self.usage.clone(), request, turn),
         }
     }
 
@@ -183,6 +161,7 @@ impl<B: Backend> Services<B> {
             maintenance: MaintenanceServer::new(Maintenance::new(sessions.clone()))
                 .max_decoding_message_size(message_bytes_max),
             health: HealthServer::new(health::Health::new(drain.clone())),
+            usage: UsageServer::new(Usage::new(sessions.clone())),
             sessions,
             rest: rest.prepare(),
             unread,
@@ -265,6 +244,7 @@ fn answered_by_learner(method: &str) -> bool {
         "/etcdserverpb.KV/Range"
             | "/etcdserverpb.Maintenance/Status"
             | "/etcdserverpb.Maintenance/Snapshot"
+            | "/keelsonpb.Usage/Get"
     )
 }
 

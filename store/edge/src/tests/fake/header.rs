@@ -7,7 +7,7 @@ use keelson_proto::etcdserverpb::{
 };
 
 use super::{CLUSTER, MEMBER, TERM};
-use crate::Error;
+use crate::{Error, Versions};
 
 /// Completes a header: the state machine sets only the revision.
 pub(super) fn full(header: Option<ResponseHeader>) -> Option<ResponseHeader> {
@@ -52,4 +52,13 @@ pub(super) fn pieces() -> impl Stream<Item = Result<SnapshotResponse, Error>> + 
         piece.blob = blob.into();
         Ok(piece)
     }))
+}
+
+/// The versions that the member reports.
+pub(super) fn versions() -> Versions {
+    Versions {
+        server: "3.7.1".to_owned(),
+        cluster: Some("3.7.0".to_owned()),
+        storage: None,
+    }
 }
