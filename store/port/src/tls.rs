@@ -14,6 +14,7 @@ mod names;
 mod p521;
 mod parameters;
 mod reload;
+mod reverse;
 mod revocation;
 mod subject;
 mod watched;

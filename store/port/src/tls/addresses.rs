@@ -1,12 +1,12 @@
 //! etcd's check of a peer's address: the names of its certificate must lead to the address that it
-//! connects from.
+//! connects from, or be among the names of that address.
 
 use std::net::{IpAddr, SocketAddr};
 
 use tokio::net::lookup_host;
-use tokio::task;
 
 use super::certificate::{AlternativeNames, alternative_names};
+use super::reverse::names_of;
 
 /// At most so many names of a certificate are looked up.
 const NAMES_MAX: usize = 32;
@@ -16,7 +16,15 @@ const NAMES_MAX: usize = 32;
 /// # Errors
 /// etcd's text.
 pub(super) async fn check(certificate: &[u8], from: IpAddr) -> Result<(), String> {
-    let from = from.to_canonical();
+    check_with(certificate, from.to_canonical(), names_of).await
+}
+
+/// The same, with the lookup of an address.
+async fn check_with<N: Future<Output = Vec<String>>>(
+    certificate: &[u8],
+    from: IpAddr,
+    names_of: impl FnOnce(IpAddr) -> N,
+) -> Result<(), String> {
     let names = alternative_names(certificate).ok_or("tls: its SAN cannot be read")?;
     if is_free(&names) || names.addresses.iter().any(|ip| ip.to_canonical() == from) {
         return Ok(());
@@ -33,6 +41,11 @@ pub(super) async fn check(certificate: &[u8], from: IpAddr) -> Result<(), String
             return Ok(());
         }
     }
+    let found = names_of(from).await;
+    let mut found = found.iter();
+    if found.any(|name| hosts.iter().any(|host| matches(host, name))) {
+        return Ok(());
+    }
     Err(format!(
         "tls: {from} does not match any of DNSNames {hosts:?}{REMEDY}"
     ))
@@ -45,25 +58,26 @@ fn is_free(names: &AlternativeNames) -> bool {
     names.addresses.is_empty() && names.hosts.is_empty()
 }
 
-/// A name with a wildcard is compared with the name of the address.
+/// Whether a name has that address. One with a wildcard has none.
 async fn leads_to(host: &str, from: IpAddr) -> bool {
-    match host.strip_prefix('*') {
-        Some(suffix) if suffix.starts_with('.') => {
-            let looked_up = task::spawn_blocking(move || dns_lookup::lookup_addr(&from)).await;
-            matches!(looked_up, Ok(Ok(name)) if matches_wildcard(&name, suffix))
-        }
-        _ => match lookup_host((host, 0)).await {
-            Ok(mut found) => found.any(|at: SocketAddr| at.ip().to_canonical() == from),
-            Err(_) => false,
-        },
+    if host.starts_with("*.") {
+        return false;
+    }
+    match lookup_host((host, 0)).await {
+        Ok(mut found) => found.any(|at: SocketAddr| at.ip().to_canonical() == from),
+        Err(_) => false,
     }
 }
 
-/// The wildcard stands for one label.
-fn matches_wildcard(name: &str, suffix: &str) -> bool {
-    let name = name.trim_end_matches('.').to_ascii_lowercase();
-    let label = name.strip_suffix(&suffix.to_ascii_lowercase());
-    label.is_some_and(|label| !label.is_empty() && !label.contains('.'))
+/// Whether a name of the certificate is that name of an address. As in etcd, a wildcard stands for
+/// one label or several.
+fn matches(host: &str, name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+    let host = host.to_ascii_lowercase();
+    match host.strip_prefix('*') {
+        Some(suffix) if suffix.starts_with('.') => name.ends_with(suffix),
+        _ => name == host,
+    }
 }
 
 #[cfg(test)]
@@ -77,9 +91,10 @@ mod tests {
         let params = CertificateParams::new(names).unwrap();
         let key = KeyPair::generate().unwrap();
         let certificate = params.self_signed(&key).unwrap();
-        check(certificate.der(), from.parse().unwrap())
-            .await
-            .is_ok()
+        let from: IpAddr = from.parse().unwrap();
+        let names_of = async |_| ["a.b.example.", "Node.example"].map(str::to_owned).to_vec();
+        let checked = check_with(certificate.der(), from.to_canonical(), names_of);
+        checked.await.is_ok()
     }
 
     #[tokio::test]
@@ -90,15 +105,16 @@ mod tests {
         assert!(!is_for(&["10.0.0.1"], "192.0.2.1").await);
         assert!(is_for(&["10.0.0.1", "localhost"], "127.0.0.1").await);
         assert!(!is_for(&["localhost"], "192.0.2.1").await);
-        assert!(!is_for(&["*.localhost"], "127.0.0.1").await);
     }
 
-    #[test]
-    fn a_wildcard_stands_for_one_label() {
-        assert!(matches_wildcard("a.b.example.", ".b.example"));
-        assert!(matches_wildcard("A.B.example", ".b.EXAMPLE"));
-        for name in ["b.example", ".b.example", "x.a.b.example", "a.bb.example"] {
-            assert!(!matches_wildcard(name, ".b.example"), "{name}");
+    /// Only the first name of the address was compared, and only with wildcards.
+    #[tokio::test]
+    async fn or_be_among_the_names_of_the_address() {
+        for name in ["*.b.example", "*.B.example", "*.example", "node.example"] {
+            assert!(is_for(&[name], "192.0.2.1").await, "{name}");
+        }
+        for name in ["*.localhost", "*.a.b.example", "*.node.example", "*.xample"] {
+            assert!(!is_for(&[name], "192.0.2.1").await, "{name}");
         }
     }
 }
