@@ -274,38 +274,59 @@ async fn a_revocation_does_not_wait_for_a_certificate_that_can_be_used() {
     assert!(!answers(&client, port).await);
 }
 
-/// Both authorities are valid while the file has both: no request of either fails. That a new
-/// authority drops the former one is detected as well.
-#[tokio::test]
-async fn an_authority_is_replaced_without_a_failed_request() {
+/// Replaces an authority while a client of each connects. `bundle` makes the text of a file from
+/// authorities. Returns what fails.
+async fn replaced(bundle: impl Fn(&[&Authority]) -> String) -> Result<(), &'static str> {
     let (old, new) = (Authority::new(), Authority::new());
     let files = old.server_files();
-    let bundle = files.client_ca.clone().unwrap();
+    let path = files.client_ca.clone().unwrap();
     let port = serve(files.clone()).await;
     let of = |ca: &Authority| {
         let own = ca.issue("client", |_| {});
-        ClientTls::new(ClientTlsFiles::new(Some(own), Some(bundle.clone()))).unwrap()
+        ClientTls::new(ClientTlsFiles::new(Some(own), Some(path.clone()))).unwrap()
     };
     let (former, next) = (of(&old), of(&new));
-    assert!(answers(&former, port).await && !answers(&next, port).await);
-    touch(
-        &bundle,
-        &format!("{}{}", old.issuer.pem(), new.issuer.pem()),
-    );
-    assert!(answers(&former, port).await && answers(&next, port).await);
+    let holds = |what, is: bool| if is { Ok(()) } else { Err(what) };
+    holds("the old one", answers(&former, port).await)?;
+    holds("the new one too early", !answers(&next, port).await)?;
+    touch(&path, &bundle(&[&old, &new]));
+    holds("the old one with the new one", answers(&former, port).await)?;
+    holds("the new one with the old one", answers(&next, port).await)?;
     // The port's own certificate, of the new authority.
     let (cert, key) = new.issue("server", |_| {});
     touch(&files.key, &fs::read_to_string(key).unwrap());
-    assert!(
-        answers(&former, port).await,
-        "key and certificate do not match yet"
-    );
+    let former_pair = answers(&former, port).await;
+    holds("key and certificate that do not match yet", former_pair)?;
     touch(&files.cert, &fs::read_to_string(cert).unwrap());
-    assert!(answers(&former, port).await && answers(&next, port).await);
-    touch(&bundle, "");
-    assert!(answers(&former, port).await, "an empty file is not used");
-    touch(&bundle, &new.issuer.pem());
-    assert!(!answers(&former, port).await && answers(&next, port).await);
+    holds("the old one at the new one", answers(&former, port).await)?;
+    holds("the new one at itself", answers(&next, port).await)?;
+    touch(&path, "");
+    holds("an empty file", answers(&former, port).await)?;
+    touch(&path, &bundle(&[&new]));
+    holds("the old one is gone", !answers(&former, port).await)?;
+    holds("the new one alone", answers(&next, port).await)
+}
+
+fn pem(ca: &Authority) -> String {
+    ca.issuer.pem()
+}
+
+/// Both authorities are valid while the file has both: no request of either fails.
+#[tokio::test]
+async fn an_authority_is_replaced_without_a_failed_request() {
+    let all = |of: &[&Authority]| of.iter().map(|ca| pem(ca)).collect::<String>();
+    assert_eq!(replaced(all).await, Ok(()));
+}
+
+/// Mutants of the reload, by the files that they would have seen: one keeps the first authority of
+/// a file alone, one the last.
+#[tokio::test]
+async fn a_reload_that_drops_an_authority_is_caught() {
+    let first = |of: &[&Authority]| pem(of.first().unwrap());
+    let last = |of: &[&Authority]| pem(of.last().unwrap());
+    let caught = (replaced(first).await, replaced(last).await);
+    let by = "the new one with the old one";
+    assert_eq!(caught, (Err(by), Err("the old one with the new one")));
 }
 
 /// A file that was replaced by one of the same size within the clock's tick has the same times.
