@@ -9,8 +9,6 @@ use keelson_proto::etcdserverpb::auth_client::AuthClient;
 use keelson_proto::etcdserverpb::watch_client::WatchClient;
 use keelson_proto::etcdserverpb::watch_request::RequestUnion;
 use keelson_proto::etcdserverpb::*;
-use keelson_proto::internal::command::Op;
-use keelson_proto::internal::{AuthChange, AuthEnable, auth_change};
 use tokio_stream::StreamExt as _;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
@@ -259,33 +257,6 @@ async fn a_watch_ends_when_its_user_loses_the_right_to_it() {
     assert_eq!(ended.watch_id, created.watch_id);
     let reason = "rpc error: code = PermissionDenied desc = etcdserver: permission denied";
     assert_eq!(ended.cancel_reason, reason);
-}
-
-/// It had no user, and ended when the member had applied that auth is enabled.
-#[tokio::test]
-async fn a_watch_at_a_member_that_lags_behind_is_its_users() {
-    let (port, mut auth, alice, root) = enabled().await;
-    let secret = port.fake.view().auth().secret.clone();
-    let disabled = auth.auth_disable(with_token(&root, AuthDisableRequest {}));
-    disabled.await.expect("root");
-    let op = Some(auth_change::Op::Enable(AuthEnable { secret }));
-    let enable = Op::Auth(AuthChange { op });
-    port.fake.set(|fake| fake.unapplied = Some(enable));
-    let mut watches = WatchClient::new(channel(&port).await);
-    let create = |key: &'static str| WatchRequest {
-        request_union: Some(RequestUnion::CreateRequest(WatchCreateRequest {
-            key: key.into(),
-            ..Default::default()
-        })),
-    };
-    let sent = tokio_stream::iter([create("a"), create("c")]).chain(tokio_stream::pending());
-    let watch = watches.watch(with_token(&alice, sent)).await;
-    let mut answers = watch.expect("a stream").into_inner();
-    for is_hers in [true, false] {
-        let created = answers.message().await.expect("no end").expect("an answer");
-        assert!(created.created);
-        assert_eq!(!created.canceled, is_hers, "{created:?}");
-    }
 }
 
 #[tokio::test]

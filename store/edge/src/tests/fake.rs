@@ -380,7 +380,7 @@ impl Backend for Fake {
             role: "StateLeader",
             term: TERM,
             committed: 11,
-            applied: 11,
+            applied: self.0.view.applied_index().0,
         }
     }
 

@@ -25,6 +25,11 @@ fn of_p256(private: bool) -> Arc<JwtKeys> {
     keys("ES256", Some(public), private.then_some(secret))
 }
 
+/// Keys with both parts, and a time to live.
+pub(super) fn of_test() -> (Arc<JwtKeys>, Duration) {
+    (of_p256(true), TTL)
+}
+
 async fn put(port: &Port, token: &str) -> Result<(), Status> {
     let mut kv = KvClient::new(channel(port).await);
     let put = PutRequest {

@@ -15,6 +15,7 @@ mod http1;
 pub(crate) mod hub;
 mod jwt;
 mod keepalive;
+mod lagging;
 mod leader;
 mod lease;
 mod lock;

@@ -195,7 +195,7 @@ impl<B: Backend> Services<B> {
         let unread = self.unread.clone();
         Box::pin(async move {
             let (headers, extensions) = (request.headers(), request.extensions());
-            let caller = sessions.of_stream(headers, extensions).await;
+            let caller = sessions.of_headers(headers, extensions).await;
             let backend = sessions.anonymous().clone();
             let called = watch::call(backend, caller, unread, drain, request, message_bytes_max);
             Ok(called)

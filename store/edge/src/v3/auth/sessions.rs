@@ -62,9 +62,6 @@ impl<B: Backend> Sessions<B> {
     /// # Errors
     /// The token is not valid.
     pub(in crate::v3) async fn of<T>(&self, request: &tonic::Request<T>) -> Result<B, Status> {
-        if !self.anonymous.auth_enabled() {
-            return Ok(self.anonymous.clone());
-        }
         let metadata = request.metadata().as_ref();
         Ok(self.of_headers(metadata, request.extensions()).await?)
     }
@@ -79,8 +76,7 @@ impl<B: Backend> Sessions<B> {
             let Some(token) = token_of(headers) else {
                 return self.certificate_user(headers, extensions);
             };
-            let token = std::str::from_utf8(token).ok()?;
-            let token = token.strip_prefix("Bearer ").unwrap_or(token);
+            let token = text_of(token)?;
             let auth = self.anonymous.auth();
             if let Some((keys, _)) = self.anonymous.jwt() {
                 let JwtClaims { username, revision } = keys.verified(token, now())?;
@@ -106,7 +102,7 @@ impl<B: Backend> Sessions<B> {
         headers: &HeaderMap,
         extensions: &Extensions,
     ) -> Result<B, Error> {
-        if !self.anonymous.auth_enabled() {
+        if !self.is_enabled(headers).await {
             return Ok(self.anonymous.clone());
         }
         match token_of(headers) {
@@ -118,18 +114,39 @@ impl<B: Backend> Sessions<B> {
         }
     }
 
-    /// As [`Sessions::of_headers`], for a stream, whose caller stays the same. Auth may have been
-    /// enabled at the member of the login, and not be applied here.
-    pub(in crate::v3) async fn of_stream(
-        &self,
-        headers: &HeaderMap,
-        extensions: &Extensions,
-    ) -> Result<B, Error> {
-        if !self.anonymous.auth_enabled() && token_of(headers).is_some() {
-            // Without a quorum the stream has no user: it ends where auth is enabled.
-            let _ = self.anonymous.read_index().await;
+    /// Whether auth is enabled, for a call. If its token is of a login that this member has not
+    /// applied, auth may have been enabled meanwhile: what is committed is applied first.
+    async fn is_enabled(&self, headers: &HeaderMap) -> bool {
+        let backend = &self.anonymous;
+        if backend.auth_enabled() {
+            return true;
         }
-        self.of_headers(headers, extensions).await
+        if token_of(headers).is_some_and(|token| self.is_ahead(token)) {
+            // Without a quorum the call has no user: what needs one is refused where it is applied.
+            let _ = backend.read_index().await;
+        }
+        backend.auth_enabled()
+    }
+
+    /// Whether a token states a login that this member has not applied.
+    fn is_ahead(&self, token: &[u8]) -> bool {
+        let backend = &self.anonymous;
+        let Some(token) = text_of(token) else {
+            return false;
+        };
+        match backend.jwt() {
+            Some((keys, _)) => {
+                // It advances when auth is disabled, and not when it is enabled.
+                let revision = backend.auth().revision;
+                let claims = keys.verified(token, now());
+                claims.is_some_and(|claims| revision <= claims.revision)
+            }
+            // The key may be among what is not applied.
+            None => {
+                let applied = backend.raft_status().applied;
+                Claims::unverified(token).is_some_and(|claims| applied < claims.applied)
+            }
+        }
     }
 
     /// The user whom the client's certificate names. That of a proxy or gateway is not its clients'
@@ -143,8 +160,7 @@ impl<B: Backend> Sessions<B> {
 
     async fn with_token(&self, token: &[u8]) -> Result<B, Error> {
         let refused = || Error::from(StateError::InvalidAuthToken);
-        let token = std::str::from_utf8(token).map_err(|_| refused())?;
-        let token = token.strip_prefix("Bearer ").unwrap_or(token);
+        let token = text_of(token).ok_or_else(refused)?;
         if let Some((keys, _)) = self.anonymous.jwt() {
             return self.with_jwt(&keys, token).await;
         }
@@ -185,12 +201,17 @@ impl<B: Backend> Sessions<B> {
     /// member of the login had.
     async fn claims(&self, token: &str) -> Option<Claims> {
         let backend = &self.anonymous;
+        // Before the look at the key.
+        let here = backend.raft_status().applied;
         if let Some(claims) = Claims::verified(token, &backend.auth().secret) {
-            if backend.raft_status().applied < claims.applied {
+            if here < claims.applied {
                 let applied = backend.applied(claims.applied);
                 tokio::time::timeout(CATCH_UP_MAX, applied).await.ok()?;
             }
             return Some(claims);
+        }
+        if Claims::unverified(token)?.applied <= here {
+            return None;
         }
         // Auth may have been enabled again, with another key, which is not applied here yet.
         backend.read_index().await.ok()?;
@@ -204,6 +225,12 @@ fn token_of(headers: &HeaderMap) -> Option<&[u8]> {
         .get("token")
         .or_else(|| headers.get("authorization"))?;
     Some(token.as_bytes())
+}
+
+/// The token itself.
+fn text_of(token: &[u8]) -> Option<&str> {
+    let token = std::str::from_utf8(token).ok()?;
+    Some(token.strip_prefix("Bearer ").unwrap_or(token))
 }
 
 /// The time since 1970.
