@@ -1,11 +1,23 @@
 //! Calls of one account that wait leave room for those of others.
 
+use std::sync::Arc;
+
+use axum::body::Body;
+use http::StatusCode;
+use http_body_util::BodyExt;
+use keelson_port::Drain;
 use keelson_proto::etcdserverpb::*;
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
 use tonic::Request;
 use tonic::transport::Channel;
+use tower::ServiceExt;
 
 use super::auth::{enabled, with_token};
 use super::*;
+use crate::turns::TurnLimits;
+use crate::v3::Services;
+use crate::{Unread, gateway};
 
 /// More than may be in work of one account.
 const FLOOD: usize = 2_100;
@@ -113,4 +125,65 @@ async fn the_gateways_calls_wait_for_those_of_their_user_alone() {
     for call in calls {
         call.await.unwrap().unwrap();
     }
+}
+
+/// The gateway with a small admission.
+#[derive(Clone)]
+struct SmallGateway(Router);
+
+impl SmallGateway {
+    fn new(port: &Port) -> SmallGateway {
+        let limits = TurnLimits {
+            in_work: 4,
+            of_one: 2,
+            waiting: 6,
+        };
+        let services = Services::new(
+            port.fake.clone(),
+            Unread::default(),
+            Default::default(),
+            Routes::default(),
+            Drain::default(),
+        );
+        let services = Arc::new(services.with_turns(limits));
+        SmallGateway(gateway::router(services))
+    }
+
+    async fn ask(self, path: &'static str, token: String) -> (StatusCode, String) {
+        let request = http::Request::post(path).header("authorization", token);
+        let request = request.body(Body::from(r#"{"key":"YQ=="}"#)).unwrap();
+        let (head, body) = self.0.oneshot(request).await.unwrap().into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        (head.status, String::from_utf8(body.to_vec()).unwrap())
+    }
+}
+
+/// What is too much of one user is refused at once, and costs another one nothing.
+#[tokio::test]
+async fn the_gateway_refuses_the_flood_of_one_user_and_serves_another() {
+    let (port, _auth, alice, root) = enabled().await;
+    let gateway = SmallGateway::new(&port);
+    port.fake.hold(true);
+    let mut calls = JoinSet::new();
+    for _ in 0..10 {
+        calls.spawn(gateway.clone().ask("/v3/kv/put", alice.clone()));
+    }
+    // Two are in work, and two wait.
+    for _ in 0..6 {
+        let (status, body) = within(calls.join_next()).await.unwrap().unwrap();
+        assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
+        let text = "etcdserver: too many requests";
+        let expected = json!({"error": text, "message": text, "code": 2, "details": []});
+        assert_eq!(serde_json::from_str::<Value>(&body).unwrap(), expected);
+    }
+    within(port.fake.held(2)).await;
+    let (status, body) = within(gateway.clone().ask("/v3/kv/range", root.clone())).await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    port.fake.hold(false);
+    for _ in 0..4 {
+        let (status, body) = within(calls.join_next()).await.unwrap().unwrap();
+        assert_eq!(status, StatusCode::OK, "{body}");
+    }
+    let (status, body) = within(gateway.ask("/v3/kv/put", root)).await;
+    assert_eq!(status, StatusCode::OK, "{body}");
 }

@@ -174,6 +174,13 @@ impl<B: Backend> Services<B> {
         }
     }
 
+    /// The same with another admission.
+    #[cfg(test)]
+    pub(crate) fn with_turns(mut self, limits: crate::turns::TurnLimits) -> Services<B> {
+        self.turns = Turns::new(limits);
+        self
+    }
+
     /// What has to run while calls are served. It never returns.
     pub(crate) fn monitor(&self) -> impl Future<Output = Infallible> + Send + use<B> {
         self.leader.clone().run(self.backend.clone())
