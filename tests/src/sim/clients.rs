@@ -81,15 +81,22 @@ impl World {
             println!("{now:>8} operation {operation} on {member}: {text}");
         }
         self.clients.open.insert(operation, client);
-        self.auth_call(member, client, operation);
         let patience = self.swarm.patience_ms;
         self.clock.after(patience, Event::GiveUp(operation));
-        match request {
+        match self.auth_call(member, client, operation) {
+            true => self.ask_to_read(member, ReadOrigin::Session(operation)),
+            false => self.begin(member, operation),
+        }
+        Ok(())
+    }
+
+    /// The request's member knows its user.
+    pub(super) fn begin(&mut self, member: MemberId, operation: usize) {
+        match self.history.operations[operation].request.clone() {
             Request::Range(range) if range.serializable => self.serve(member, operation),
             Request::Range(_) => self.ask_client_read(member, operation),
             request => self.propose(member, operation, &request),
         }
-        Ok(())
     }
 
     /// The client's timeout: the outcome of its operation is unknown.
@@ -247,6 +254,7 @@ impl World {
         for read in readers {
             match read.asker {
                 ReadOrigin::Client(operation) => self.client_may_read(id, operation),
+                ReadOrigin::Session(operation) => self.session_begins(id, operation),
                 ReadOrigin::Tree(operation) => self.serve_tree(id, operation)?,
                 ReadOrigin::Expirer(term, number) => self.expirer_may_begin(id, term, number),
                 ReadOrigin::LockCall(number, step) => self.call_may_read(number, step)?,

@@ -227,6 +227,7 @@ impl World {
         self.run_until(quiet_from + QUIET_MS)?;
         self.nothing_is_overdue()?;
         self.locks_pass_on()?;
+        self.sessions_have_ended()?;
         self.tree.still = true;
         self.leases.still = true;
         let still_from = self.clock.now_ms().max(quiet_from + QUIET_MS);

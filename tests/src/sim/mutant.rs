@@ -116,6 +116,10 @@ pub enum Mutant {
     LockGivenTwice,
     /// Gives up the place of a cancelled call although another call of its session has found it.
     LockGivenUpForAll,
+    /// Does not renew the session that a call for a lock has created, while the call waits.
+    OwnSessionEnds,
+    /// Goes on renewing that session when the call is answered or cancelled, and does not revoke it.
+    OwnSessionStays,
     /// Replaces the value of an election's leader without a look at its key.
     ProclaimUnchecked,
     /// Shows observers the leader of a member's own state.
@@ -134,11 +138,13 @@ pub enum Mutant {
     VerdictIgnored,
     /// The leader takes its own hash for the majority's.
     VerdictOfLeader,
+    /// Takes a client for one without a user where its login is not applied yet.
+    LoginUnseen,
 }
 
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Mutant; 63] = [
+    pub const ALL: [Mutant; 66] = [
         Mutant::AckBeforeCommit,
         Mutant::VoteNotSynced,
         Mutant::NothingSynced,
@@ -193,6 +199,8 @@ impl Mutant {
         Mutant::RenewalUnconfirmed,
         Mutant::LockGivenTwice,
         Mutant::LockGivenUpForAll,
+        Mutant::OwnSessionEnds,
+        Mutant::OwnSessionStays,
         Mutant::ProclaimUnchecked,
         Mutant::ObservedLocally,
         Mutant::NestedUnchecked,
@@ -202,6 +210,7 @@ impl Mutant {
         Mutant::HashOfSnapshotForgotten,
         Mutant::VerdictIgnored,
         Mutant::VerdictOfLeader,
+        Mutant::LoginUnseen,
     ];
 
     /// Whether only clients with v3 watches can detect the mutant.

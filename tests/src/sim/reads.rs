@@ -16,6 +16,8 @@ pub(super) struct Read {
 pub(super) enum ReadOrigin {
     /// A client, for this operation.
     Client(usize),
+    /// The member of a client's operation: the client's login is not applied there.
+    Session(usize),
     /// A client of the v2 API.
     Tree(usize),
     /// A leader of that term, for its expirer's read with this number, before anything is expired.
@@ -32,7 +34,9 @@ impl ReadOrigin {
     /// Whether it is that client.
     pub(super) fn is(self, client: Waiter) -> bool {
         match self {
-            ReadOrigin::Client(operation) => client == Waiter::Client(operation),
+            ReadOrigin::Client(operation) | ReadOrigin::Session(operation) => {
+                client == Waiter::Client(operation)
+            }
             ReadOrigin::Tree(operation) => client == Waiter::Tree(operation),
             ReadOrigin::LockCall(call, step) => client == Waiter::LockCall(call, step),
             ReadOrigin::Expirer(..) | ReadOrigin::Lessor(_) | ReadOrigin::Observer(..) => false,

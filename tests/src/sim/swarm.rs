@@ -304,6 +304,7 @@ impl Swarm {
             }
             Mutant::LeaseExpiredByOldLeader | Mutant::RenewalUnconfirmed => self.aim_at_leases(),
             Mutant::LockGivenTwice | Mutant::LockGivenUpForAll => self.aim_at_locks(),
+            Mutant::OwnSessionEnds | Mutant::OwnSessionStays => self.aim_at_locks(),
             Mutant::ProclaimUnchecked | Mutant::ObservedLocally => {
                 self.aim_at_locks();
                 self.leases.elections = true;
@@ -311,7 +312,8 @@ impl Swarm {
             Mutant::NestedUnchecked
             | Mutant::RightsOfProposal
             | Mutant::WatchOutlivesRights
-            | Mutant::SnapshotWithoutAuth => self.aim_at_auth(mutant),
+            | Mutant::SnapshotWithoutAuth
+            | Mutant::LoginUnseen => self.aim_at_auth(mutant),
             Mutant::ChangesUnchecked => {
                 (self.membership, self.ghosts) = (true, true);
                 self.strict_reconfig_check = false;

@@ -1,8 +1,10 @@
 //! The clients as users: their tokens, the check before a proposal, the log's name of them, and
 //! the check of every answer by the rights that were in force between call and answer.
 //!
-//! As in the product, a member that has not applied yet that auth is enabled takes a client for one
-//! without a user: its request may then be refused, although its user has the right.
+//! Half of the clients have tokens, the others have certificates. As in the product, a member that
+//! has not applied yet that auth is enabled takes one with a certificate for a client without a
+//! user: its request may then be refused, although its user has the right. Where the login of a
+//! token is not applied, the member first applies what is committed.
 
 use keelson_core::MemberId;
 use keelson_core::state::auth::{Access, Caller};
@@ -12,16 +14,28 @@ use keelson_proto::etcdserverpb::RangeRequest;
 use keelson_proto::internal::command::Op;
 
 use crate::history::{Outcome, Request};
+use crate::sim::mutant::Mutant;
 use crate::sim::world::World;
 
-/// A token from before its user exists.
+/// In place of a token, or of a user that does not exist.
 const NO_TOKEN: u64 = u64::MAX;
+
+/// A client's token.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Token {
+    /// The entry since which its user has its password.
+    since: u64,
+    /// The last entry that the member of the login had applied. Auth was enabled there.
+    applied: u64,
+}
 
 /// A client's call.
 #[derive(Clone, Debug)]
 pub(super) struct Call {
     /// Its origin, as its member has resolved it.
     caller: Caller,
+    client: u64,
+    token: Option<Token>,
     /// The last acknowledged change of rights when it was sent.
     from: u64,
     /// The log does not name its user: auth was disabled at its member when it was proposed.
@@ -36,6 +50,11 @@ pub(super) fn user_name(number: u64) -> String {
 /// Whether an answer refuses a request for a lack of rights.
 pub(in crate::sim) fn is_denial(why: &str) -> bool {
     denial_of(why).is_some()
+}
+
+/// Whether a client has a token, and not a certificate.
+fn has_token(client: u64) -> bool {
+    client % 2 == 1
 }
 
 fn denial_of(why: &str) -> Option<Denial> {
@@ -64,10 +83,11 @@ impl World {
         if !self.auth_enabled(member) {
             return Caller::Anonymous;
         }
-        let token = || self.auth.tokens.get(&client).copied().unwrap_or(NO_TOKEN);
+        let token = self.auth.tokens.get(&client);
+        let since = token.map_or(NO_TOKEN, |token| token.since);
         Caller::User {
             name: user_name(client % self.swarm.users),
-            since: if client % 2 == 1 { token() } else { 0 },
+            since: if has_token(client) { since } else { 0 },
         }
     }
 
@@ -77,22 +97,57 @@ impl World {
             return;
         };
         let name = user_name(client % self.swarm.users);
-        let auth = self.applied_view(member).map(|view| view.auth());
-        let user = auth.and_then(|auth| auth.user(&name).cloned());
-        let since = user.map_or(NO_TOKEN, |user| user.since);
-        self.auth.tokens.insert(client, since);
+        let Some(view) = self.applied_view(member) else {
+            return;
+        };
+        let user = view.auth().user(&name).cloned();
+        let token = Token {
+            since: user.map_or(NO_TOKEN, |user| user.since),
+            applied: view.applied_index().0,
+        };
+        if view.auth_enabled() {
+            self.auth.tokens.insert(client, token);
+        }
     }
 
-    /// A client sends a request to a member.
-    pub(in crate::sim) fn auth_call(&mut self, member: MemberId, client: u64, operation: usize) {
-        if self.swarm.users != 0 {
-            let call = Call {
-                caller: self.caller_at(member, client),
-                from: self.auth.agreed.acknowledged,
-                is_unsigned: false,
-            };
-            self.auth.calls.insert(operation, call);
+    /// A client sends a request to a member. Returns whether the member has to apply what is
+    /// committed before it knows the user.
+    pub(in crate::sim) fn auth_call(
+        &mut self,
+        member: MemberId,
+        client: u64,
+        operation: usize,
+    ) -> bool {
+        if self.swarm.users == 0 {
+            return false;
         }
+        let token = self.auth.tokens.get(&client).copied();
+        let token = token.filter(|_| has_token(client));
+        let call = Call {
+            caller: self.caller_at(member, client),
+            client,
+            token,
+            from: self.auth.agreed.acknowledged,
+            is_unsigned: false,
+        };
+        self.auth.calls.insert(operation, call);
+        let here = self
+            .applied_view(member)
+            .map_or(0, |view| view.applied_index().0);
+        let is_ahead = token.is_some_and(|token| here < token.applied);
+        is_ahead && !self.auth_enabled(member) && self.mutant != Some(Mutant::LoginUnseen)
+    }
+
+    /// A member has applied what was committed when a call came.
+    pub(in crate::sim) fn session_begins(&mut self, member: MemberId, operation: usize) {
+        let Some(client) = self.auth.calls.get(&operation).map(|call| call.client) else {
+            return;
+        };
+        let caller = self.caller_at(member, client);
+        if let Some(call) = self.auth.calls.get_mut(&operation) {
+            call.caller = caller;
+        }
+        self.begin(member, operation);
     }
 
     /// Checks a client's request at its member.
@@ -184,6 +239,15 @@ impl World {
             Request::Compact(_) => Asked::Compact,
         };
         let agreed = &self.auth.agreed;
+        if let (Some(token), Err(Denial::NoUser)) = (call.token, answer)
+            && agreed
+                .between(token.applied, u64::MAX)
+                .all(|rights| rights.enabled)
+        {
+            return Some(format!(
+                "auth: {operation:?} of {call:?} has no user, and auth is enabled since its login"
+            ));
+        }
         let mut rights = agreed.between(call.from, u64::MAX);
         let mut callers = vec![&call.caller];
         if call.is_unsigned {

@@ -24,7 +24,7 @@ use super::mutant::Mutant;
 use super::swarm::Swarm;
 use admin::Admin;
 use agreed::Agreed;
-use callers::Call;
+use callers::{Call, Token};
 
 pub(super) use callers::is_denial;
 pub(super) use mistakes::forget_rows;
@@ -36,7 +36,7 @@ pub(super) struct AuthWorld {
     /// Calls of clients without an answer, by operation.
     calls: BTreeMap<usize, Call>,
     /// The tokens of clients that have one.
-    tokens: BTreeMap<u64, u64>,
+    tokens: BTreeMap<u64, Token>,
     /// A key in each part of the key space that a range can distinguish.
     keys: Vec<Bytes>,
     /// The rights that members had when they were last compared, with the number of the log's and

@@ -10,6 +10,7 @@ use keelson_proto::internal::Command;
 use keelson_proto::internal::command::Op;
 use prost::Message;
 
+use super::RenewalOf;
 use super::agreed::{LeaseKey, key_of};
 use crate::sim::event::{Event, Waiter};
 use crate::sim::world::World;
@@ -67,7 +68,7 @@ impl World {
     pub(in crate::sim) fn holder_acts(&mut self, number: usize) -> Result<(), String> {
         // Then only sessions that wait for a lock are renewed.
         let is_quiet = self.clients.quiet;
-        if is_quiet && !(self.waits_for_lock(number) && self.leases.session(number).is_some()) {
+        if is_quiet && !(self.waits_with_lease(number) && self.leases.session(number).is_some()) {
             return Ok(());
         }
         let Some(member) = self.dice.pick(&self.running()) else {
@@ -120,18 +121,19 @@ impl World {
         Ok(())
     }
 
-    /// The request reaches the member's lessor at once, or when its process goes on.
     fn sends_renewal(&mut self, number: usize, member: MemberId, id: i64) -> Result<(), String> {
+        let operation = self.leases.holders[number].operation;
+        let at = (member, self.boot(member));
+        self.renews(at, id, RenewalOf::Holder(number, operation));
+        Ok(())
+    }
+
+    /// The request reaches the member's lessor at once, or when its process goes on.
+    pub(in crate::sim) fn renews(&mut self, at: (MemberId, u64), id: i64, of: RenewalOf) {
         self.leases.last_number += 1;
         let request = self.leases.last_number;
-        let operation = self.leases.holders[number].operation;
-        let boot = self.boot(member);
-        self.leases
-            .renewals
-            .insert((member, boot, request), (number, operation));
-        self.clock
-            .after(0, Event::Renewal(member, boot, request, id));
-        Ok(())
+        self.leases.renewals.insert((at.0, at.1, request), of);
+        self.clock.after(0, Event::Renewal(at.0, at.1, request, id));
     }
 
     /// A renewal has reached a member.

@@ -36,12 +36,21 @@ pub struct Leases {
     pub elections: bool,
 }
 
+/// The origin of a renewal.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum RenewalOf {
+    /// A holder, for its operation with this number.
+    Holder(usize, u64),
+    /// A call for a lock, by its number.
+    Call(u64),
+}
+
 /// The leases' part of a world.
 pub(super) struct LeaseWorld {
     agreed: Agreed,
     holders: Vec<Holder>,
     /// Renewals that wait at a member's lessor, by member, incarnation and number.
-    renewals: BTreeMap<(MemberId, u64, u64), (usize, u64)>,
+    renewals: BTreeMap<(MemberId, u64, u64), RenewalOf>,
     last_number: u64,
     /// Nothing is proposed any more.
     pub(super) still: bool,
@@ -76,6 +85,24 @@ impl LeaseWorld {
             last_number: 0,
             still: false,
         }
+    }
+
+    /// The last lease of that id.
+    pub(super) fn last(&self, id: i64) -> Option<LeaseKey> {
+        self.agreed.last(id)
+    }
+
+    /// Whether the lease exists after the last committed entry.
+    pub(super) fn is_alive(&self, lease: LeaseKey) -> bool {
+        self.agreed.is_alive(lease)
+    }
+
+    /// A request that was sent at that time gave the lease its whole time to live, in seconds.
+    ///
+    /// # Errors
+    /// The lease has expired before.
+    pub(super) fn promise(&mut self, lease: LeaseKey, sent: u64, ttl: i64) -> Result<(), String> {
+        self.agreed.promise(lease, sent, ttl)
     }
 
     /// Until when a client may rely on a lease, in true milliseconds.

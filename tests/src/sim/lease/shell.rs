@@ -9,7 +9,7 @@ use keelson_proto::internal::Command;
 use keelson_proto::internal::command::Op;
 use prost::Message;
 
-use super::DRIFT_MAX;
+use super::{DRIFT_MAX, RenewalOf};
 use crate::sim::event::{Event, Waiter};
 use crate::sim::mutant::Mutant;
 use crate::sim::reads::ReadOrigin;
@@ -159,7 +159,10 @@ impl World {
     ) -> Result<(), String> {
         let renewal = (id, self.boot(id), number);
         match self.leases.renewals.remove(&renewal) {
-            Some((holder, operation)) => self.renewal_ends(holder, operation, outcome),
+            Some(RenewalOf::Holder(holder, operation)) => {
+                self.renewal_ends(holder, operation, outcome)
+            }
+            Some(RenewalOf::Call(number)) => self.call_renewed(number, outcome),
             None => Ok(()),
         }
     }

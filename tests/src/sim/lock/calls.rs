@@ -5,40 +5,48 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use keelson_core::MemberId;
-use keelson_core::lock::{self, Place, Turn};
+use keelson_core::lock::{Place, Turn};
 use keelson_core::node::Input;
 use keelson_core::state::auth::Caller;
 use keelson_core::state::{self, Response};
 use keelson_core::watch::{WatchContent, WatchStream};
-use keelson_proto::etcdserverpb::{TxnRequest, WatchCreateRequest};
+use keelson_proto::etcdserverpb::WatchCreateRequest;
 use keelson_proto::internal::Command;
 use keelson_proto::internal::command::Op;
 use prost::Message;
 
 use super::CallEvent;
 use super::contenders::name_of;
+use super::own::OwnSession;
 use crate::sim::event::{Event, Waiter};
 use crate::sim::mutant::Mutant;
 use crate::sim::reads::ReadOrigin;
 use crate::sim::world::World;
 
-/// The product's attempts to give a place up, and the pause between two, in milliseconds.
-const UNDO_ATTEMPTS: u64 = 5;
-const UNDO_PAUSE_MS: u64 = 1_000;
-
 /// A call at a member's incarnation.
 pub(super) struct Call {
     contender: usize,
-    at: (MemberId, u64),
-    place: Place,
+    pub(super) at: (MemberId, u64),
+    pub(super) place: Place,
+    /// The session that the call has created.
+    pub(super) own: Option<OwnSession>,
     /// The number of its step: an answer to an earlier one has no effect.
-    step: u64,
-    state: State,
+    pub(super) step: u64,
+    pub(super) state: State,
     /// The client is gone.
     is_cancelled: bool,
 }
 
-enum State {
+impl Call {
+    /// Whether it waits for its turn.
+    pub(super) fn waits(&self) -> bool {
+        matches!(self.state, State::Reads | State::Waits(..))
+    }
+}
+
+pub(super) enum State {
+    /// It creates a session.
+    Grants,
     Takes,
     Reads,
     Waits(Box<WatchStream>, Arc<AtomicBool>),
@@ -60,15 +68,14 @@ impl World {
             lease,
         } = event
         {
-            let place = Place::new(name_of(lock), lease);
-            return self.call_arrives(at, number, contender, place);
+            return self.call_arrives(at, number, contender, (lock, lease));
         }
         let Some(call) = self.locks.calls.get_mut(&number) else {
             return Ok(());
         };
         match (event, &call.state) {
             // The transaction has an outcome first.
-            (CallEvent::Cancelled, State::Takes) => {
+            (CallEvent::Cancelled, State::Grants | State::Takes) => {
                 call.is_cancelled = true;
                 Ok(())
             }
@@ -77,6 +84,10 @@ impl World {
                 Ok(())
             }
             (CallEvent::Woken, State::Waits(..)) => self.call_looks(number),
+            (CallEvent::Renews, State::Reads | State::Waits(..)) => {
+                self.call_renews(number);
+                Ok(())
+            }
             (CallEvent::Overdue(step), _) if step == call.step => self.call_overdue(number),
             (CallEvent::GivesUp, State::GivesUp(_)) => {
                 self.gives_up(number);
@@ -91,7 +102,7 @@ impl World {
         at: (MemberId, u64),
         number: u64,
         contender: usize,
-        place: Place,
+        (lock, lease): (u64, i64),
     ) -> Result<(), String> {
         if self.life(at.0).is_none_or(|life| life.machine().is_none()) {
             return self.call_ends(contender, number, None);
@@ -102,33 +113,49 @@ impl World {
             .into_iter()
             .filter(|(_, call)| self.lives(call.at.0, call.at.1));
         self.locks.calls = live.collect();
-        let txn = place.take(self.next_value());
+        let own = (lease == 0).then(|| self.new_session());
+        let lease = own.as_ref().map_or(lease, |own| own.id);
         let call = Call {
             contender,
             at,
-            place,
+            place: Place::new(name_of(lock), lease),
+            own,
             step: 0,
             state: State::Takes,
             is_cancelled: false,
         };
         self.locks.calls.insert(number, call);
-        self.call_proposes(number, txn);
+        match self.grant_of(number) {
+            Some(grant) => {
+                let _ = self.next_step(number, State::Grants);
+                self.call_proposes(number, grant);
+            }
+            None => self.call_takes(number),
+        }
         Ok(())
     }
 
+    fn call_takes(&mut self, number: u64) {
+        let value = self.next_value();
+        if let Some(call) = self.locks.calls.get(&number) {
+            let take = Op::Txn(call.place.take(value));
+            let _ = self.next_step(number, State::Takes);
+            self.call_proposes(number, take);
+        }
+    }
+
     /// Begins a step of a call, and returns the member and the step's number.
-    fn next_step(&mut self, number: u64, state: State) -> Option<(MemberId, u64)> {
+    pub(super) fn next_step(&mut self, number: u64, state: State) -> Option<(MemberId, u64)> {
         let call = self.locks.calls.get_mut(&number)?;
         (call.state, call.step) = (state, call.step + 1);
         Some((call.at.0, call.step))
     }
 
-    fn call_proposes(&mut self, number: u64, txn: TxnRequest) {
+    pub(super) fn call_proposes(&mut self, number: u64, op: Op) {
         let Some(call) = self.locks.calls.get(&number) else {
             return;
         };
         let (at, step) = (call.at, call.step);
-        let op = Op::Txn(txn);
         let command = Command { op: Some(op) }.encode_to_vec().into();
         if let Some(id) = self.name_proposal(at.0) {
             self.waiting.insert(id, Waiter::LockCall(number, step));
@@ -157,19 +184,31 @@ impl World {
             return Ok(());
         };
         match (&call.state, response) {
+            (State::Grants, Some(Ok(Response::LeaseGrant(_)))) => {
+                self.session_granted(number)?;
+                self.call_takes(number);
+                Ok(())
+            }
             (State::Takes, Some(Ok(Response::Txn(answer)))) => {
                 let (_, is_first) = call.place.taken(answer);
                 match (call.is_cancelled, is_first) {
                     (true, _) => self.place_dropped(number),
                     (false, true) => return self.place_kept(number),
-                    (false, false) => self.call_reads(number),
+                    (false, false) => {
+                        self.plan_renewal(number);
+                        self.call_reads(number);
+                    }
                 }
                 Ok(())
             }
+            (State::Grants, None) => self.call_fails(number),
             (State::Takes, None | Some(Err(state::Error::LeaseNotFound))) => {
-                self.call_fails(number)
+                match call.own.is_some() {
+                    true => self.place_lost(number),
+                    false => self.call_fails(number),
+                }
             }
-            (State::GivesUp(_), Some(Ok(_))) => {
+            (State::GivesUp(_), Some(Ok(_) | Err(state::Error::LeaseNotFound))) => {
                 self.locks.calls.remove(&number);
                 Ok(())
             }
@@ -183,10 +222,19 @@ impl World {
 
     /// The call has a place, which is the first.
     fn place_kept(&mut self, number: u64) -> Result<(), String> {
-        match self.locks.calls.remove(&number) {
-            Some(call) => self.call_ends(call.contender, number, Some(call.place.created())),
-            None => Ok(()),
+        self.session_is_left(number);
+        let Some(call) = self.locks.calls.get(&number) else {
+            return Ok(());
+        };
+        let (contender, place) = (call.contender, call.place.clone());
+        match self.mutant == Some(Mutant::OwnSessionStays) && call.own.is_some() {
+            true => {
+                let _ = self.next_step(number, State::Reads);
+                self.plan_renewal(number);
+            }
+            false => drop(self.locks.calls.remove(&number)),
         }
+        self.call_ends(contender, number, Some(&place))
     }
 
     /// The call ends without a place.
@@ -207,55 +255,15 @@ impl World {
         }
     }
 
-    fn place_dropped(&mut self, number: u64) {
-        if let Some(call) = self.locks.calls.get(&number) {
-            let reader = Waiter::LockCall(number, call.step);
-            self.leave(reader);
-        }
-        let _ = self.next_step(number, State::GivesUp(0));
-        self.gives_up(number);
-    }
-
-    fn gives_up(&mut self, number: u64) {
-        let Some(call) = self.locks.calls.get(&number) else {
-            return;
-        };
-        let State::GivesUp(attempts) = call.state else {
-            return;
-        };
-        let place = &call.place;
-        let txn = match self.mutant {
-            // As etcd, which does not compare at all.
-            Some(Mutant::LockGivenUpForAll) => {
-                let own = lock::created_at(place.key().clone(), place.created());
-                lock::when(own, vec![lock::delete(place.key().clone())], Vec::new())
-            }
-            _ => place.give_up(),
-        };
-        let _ = self.next_step(number, State::GivesUp(attempts + 1));
-        self.call_proposes(number, txn);
-    }
-
-    fn gives_up_again(&mut self, number: u64) {
-        let Some(call) = self.locks.calls.get(&number) else {
-            return;
-        };
-        match call.state {
-            State::GivesUp(attempts) if attempts < UNDO_ATTEMPTS => {
-                let (id, boot) = call.at;
-                let again = Event::LockCall(id, boot, number, CallEvent::GivesUp);
-                self.clock.after(UNDO_PAUSE_MS, again);
-                let _ = self.next_step(number, State::GivesUp(attempts));
-            }
-            _ => drop(self.locks.calls.remove(&number)),
-        }
-    }
-
     fn call_overdue(&mut self, number: u64) -> Result<(), String> {
         let Some(call) = self.locks.calls.get_mut(&number) else {
             return Ok(());
         };
         match call.state {
+            // A late lease is left to its end.
+            State::Grants => self.call_fails(number),
+            // The session is given up at once: a late key has no lease.
+            State::Takes if call.own.is_some() => self.place_lost(number),
             State::Takes => {
                 // A late answer gives the place up.
                 call.is_cancelled = true;
@@ -298,7 +306,10 @@ impl World {
             .map(|call| call.place.turn(answer));
         match turn {
             Some(Turn::First(_)) => self.place_kept(number),
-            Some(Turn::Gone) => self.place_lost(number),
+            Some(Turn::Gone) => {
+                self.check_own_session(number)?;
+                self.place_lost(number)
+            }
             Some(Turn::Behind(watches)) => self.call_waits(number, *watches),
             None => Ok(()),
         }

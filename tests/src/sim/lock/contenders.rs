@@ -22,6 +22,9 @@ use crate::sim::world::World;
 /// milliseconds.
 const AGAIN_MS: u64 = 1_000;
 
+/// Probability that a call has no lease.
+const OWN_SESSIONS: f64 = 0.3;
+
 /// One client, beside the holder of the lease.
 #[derive(Debug, Default)]
 pub(super) struct Contender {
@@ -38,7 +41,8 @@ pub(super) enum State {
     /// It waits for the answer to a call, at a member.
     Calls {
         number: u64,
-        session: LeaseKey,
+        /// `None`: one of the call's own.
+        session: Option<LeaseKey>,
         at: (MemberId, u64),
     },
     Holds(LeaseKey),
@@ -75,10 +79,16 @@ impl World {
         let session = self.leases.session(number);
         match self.locks.contenders[number].state {
             State::Idle if self.clients.quiet => {}
-            State::Idle => match (session, self.dice.pick(&self.running())) {
-                (Some(session), Some(member)) => self.calls(number, session, member),
-                _ => self.contender_pauses(number, 500),
-            },
+            State::Idle => {
+                let is_own = self.dice.chance(OWN_SESSIONS);
+                let session = session.filter(|_| !is_own);
+                match self.dice.pick(&self.running()) {
+                    Some(member) if is_own || session.is_some() => {
+                        self.calls(number, session, member);
+                    }
+                    _ => self.contender_pauses(number, 500),
+                }
+            }
             State::Holds(session)
                 if self.swarm.leases.elections && !self.clients.quiet && self.dice.chance(0.6) =>
             {
@@ -95,7 +105,7 @@ impl World {
     }
 
     /// The call reaches the member at once, or when its process goes on.
-    fn calls(&mut self, number: usize, session: LeaseKey, member: MemberId) {
+    fn calls(&mut self, number: usize, session: Option<LeaseKey>, member: MemberId) {
         let lock = self.dice.between(0, self.swarm.leases.locks - 1);
         let at = (member, self.boot(member));
         let call = self.locks.next_number();
@@ -111,7 +121,7 @@ impl World {
         let arrives = CallEvent::Arrives {
             contender: number,
             lock,
-            lease: session.0,
+            lease: session.map_or(0, |session| session.0),
         };
         self.clock
             .after(0, Event::LockCall(at.0, at.1, call, arrives));
@@ -175,12 +185,13 @@ impl World {
         Ok(())
     }
 
-    /// A call has come to its end. An answer to a client that is gone has no effect.
+    /// A call has come to its end, with a place that is the first, or without. An answer to a client
+    /// that is gone has no effect.
     pub(super) fn call_ends(
         &mut self,
         number: usize,
         operation: u64,
-        created: Option<i64>,
+        place: Option<&lock::Place>,
     ) -> Result<(), String> {
         let contender = &mut self.locks.contenders[number];
         let (lock, state) = (contender.lock, contender.state);
@@ -191,9 +202,14 @@ impl World {
             _ => return Ok(()),
         };
         contender.state = State::Idle;
+        let created = place.map(lock::Place::created);
         contender.created = created.unwrap_or(0);
         // A session that its client has ended meanwhile has nothing to protect.
-        if created.is_some() && self.leases.session(number) == Some(session) {
+        let session = match session {
+            Some(session) => (self.leases.session(number) == Some(session)).then_some(session),
+            None => place.and_then(|place| self.leases.last(place.lease())),
+        };
+        if let Some(session) = session.filter(|_| created.is_some()) {
             self.note(session.1 << 8 ^ operation);
             self.locks.contenders[number].state = State::Holds(session);
             let now = self.clock.now_ms();
@@ -268,10 +284,24 @@ impl World {
         self.locks.held.renewed(session, relies)
     }
 
-    /// Whether the holder of a lease waits for a lock.
-    pub(in crate::sim) fn waits_for_lock(&self, number: usize) -> bool {
+    /// Whether a contender waits for a lock.
+    fn waits_for_lock(&self, number: usize) -> bool {
         let contender = self.locks.contenders.get(number);
         contender.is_some_and(|contender| matches!(contender.state, State::Calls { .. }))
+    }
+
+    /// Whether it does so with its lease.
+    pub(in crate::sim) fn waits_with_lease(&self, number: usize) -> bool {
+        let contender = self.locks.contenders.get(number);
+        contender.is_some_and(|of| {
+            matches!(
+                of.state,
+                State::Calls {
+                    session: Some(_),
+                    ..
+                }
+            )
+        })
     }
 
     /// Without faults, each session that waits is given its lock.

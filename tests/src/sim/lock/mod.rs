@@ -5,7 +5,8 @@
 //! is a member's Lock service; its requests and decisions are the core's `lock`. `held` has the
 //! sessions with a lock. A session holds one from the answer until it sends its unlock, or until
 //! the time up to which its client may rely on the lease: its time to live after the last renewal
-//! that was answered was sent, less the drift of clocks. In some runs the locks are elections
+//! that was answered was sent, less the drift of clocks. Some calls have no lease: their member
+//! creates a session for them (`own`), and keeps it alive while they wait. In some runs the locks are elections
 //! (`election`), with `observers`.
 
 mod calls;
@@ -13,10 +14,13 @@ mod contenders;
 mod election;
 mod held;
 mod observers;
+mod own;
+mod undo;
 
 use std::collections::BTreeMap;
 
 use super::dice::Dice;
+use super::lease::LeaseKey;
 use super::swarm::Swarm;
 use calls::Call;
 use contenders::Contender;
@@ -26,7 +30,8 @@ use observers::Observer;
 /// What happens to a call at its member.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum CallEvent {
-    /// A contender calls for a lock, both by their numbers, with that lease.
+    /// A contender calls for a lock, both by their numbers, with that lease; 0: with a session of
+    /// the call's own.
     Arrives {
         contender: usize,
         lock: u64,
@@ -36,6 +41,8 @@ pub(super) enum CallEvent {
     Cancelled,
     /// A watch may have a message.
     Woken,
+    /// The session of a call that waits is renewed.
+    Renews,
     /// The step with that number has lasted too long.
     Overdue(u64),
     /// The place is given up again.
@@ -49,6 +56,8 @@ pub(super) struct LockWorld {
     calls: BTreeMap<u64, Call>,
     held: Held,
     observers: Vec<Observer>,
+    /// When calls that had created a session were answered or given up.
+    ended: Vec<(LeaseKey, u64)>,
     last_number: u64,
 }
 
@@ -64,6 +73,7 @@ impl LockWorld {
             calls: BTreeMap::new(),
             held: Held::default(),
             observers: (0..observers).map(|_| Observer::default()).collect(),
+            ended: Vec::new(),
             last_number: 0,
         }
     }
