@@ -1,5 +1,7 @@
 //! TLS with Debian's programs: its etcdctl as the client, and its etcd behind our proxies.
 
+mod users;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -9,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use keelson_tests::proc::process::Process;
 use keelson_tests::proc::{binary, ports};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, IsCa, KeyPair,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair,
 };
 use tempfile::TempDir;
 
@@ -50,6 +52,18 @@ impl Scene {
         scene.replace("ca.pem", &root.pem())?;
         scene.issue(&root)?;
         Ok(scene)
+    }
+
+    /// A certificate with a common name, and its key: `NAME.pem` and `NAME-key.pem`.
+    fn issue_named(&self, root: &Authority, name: &str) -> Result<()> {
+        let key = KeyPair::generate()?;
+        let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let mut params = CertificateParams::new(names)?;
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
+        let certificate = params.signed_by(&key, root)?;
+        self.replace(&format!("{name}-key.pem"), &key.serialize_pem())?;
+        self.replace(&format!("{name}.pem"), &certificate.pem())
     }
 
     /// Puts a file in the place of another at once.
