@@ -19,6 +19,7 @@ use tracing::{info, warn};
 
 use crate::logging;
 use crate::options_tls::SelfSigned;
+use crate::signals;
 
 /// A generated certificate with fewer days left is made anew.
 const RENEW_DAYS: i64 = 30;
@@ -91,7 +92,8 @@ pub(crate) fn keep(directory: &Path, path: &Path, text: &str) -> Result<(), Cert
 
 /// Opens log files anew on SIGHUP, and reads the TLS files, and the keys of JWTs, again. Once a day
 /// it warns of certificates that end soon, and renews generated ones. Returns at once if there are
-/// no such files: SIGHUP then ends the process, as it ends etcd.
+/// no such files: SIGHUP then ends the process, as it ends etcd. With them it is remembered from the
+/// start of the process on.
 pub(crate) async fn care(generated: Vec<SelfSigned>) {
     let generated = Arc::new(generated);
     if !has_files() && !logging::has_files() {
@@ -101,6 +103,10 @@ pub(crate) async fn care(generated: Vec<SelfSigned>) {
         Ok(hangup) => hangup,
         Err(error) => return warn!(%error, "cannot catch SIGHUP: it ends the process"),
     };
+    // One that came while the files were read, or before.
+    if signals::has_hung_up() {
+        let _ = spawn_blocking(hang_up).await;
+    }
     let mut days = tokio::time::interval(DAY);
     days.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // The start has warned already.

@@ -4,7 +4,8 @@
 //! again (`certificates.rs`); without any it ends the process, unless it is ignored (`nohup`).
 
 use std::io;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use rustix::process::Signal as Number;
@@ -69,6 +70,20 @@ pub(crate) fn make_harmless() -> io::Result<()> {
         signal_hook::flag::register(signal.as_raw(), Arc::default())?;
     }
     Ok(())
+}
+
+/// SIGHUP has come.
+static HANGUP: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
+
+/// From now on SIGHUP is remembered and does not end the process: it has files to read again, and
+/// may not have read them yet.
+pub(crate) fn remember_hangup() -> io::Result<()> {
+    signal_hook::flag::register(Number::HUP.as_raw(), Arc::clone(&HANGUP)).map(drop)
+}
+
+/// Whether SIGHUP has come since the last call, if it is remembered.
+pub(crate) fn has_hung_up() -> bool {
+    HANGUP.swap(false, Ordering::Relaxed)
 }
 
 /// Stops this process as SIGTERM would, and ends it when the clean stop takes too long.

@@ -17,7 +17,7 @@ use tracing::{info, warn};
 
 use super::embedded::Embedded;
 use crate::environment;
-use crate::signals::{Signals, Stop};
+use crate::signals::{self, Signals, Stop};
 
 /// The service's default address, for `discovery serve` and `discovery new`.
 const SERVICE: &str = "http://127.0.0.1:8087";
@@ -131,6 +131,9 @@ pub(crate) fn run(words: &[String]) -> ExitCode {
 impl Serve {
     async fn run(self) -> Result<Option<Stop>, DiscoveryCommandError> {
         let mut signals = Signals::catch().map_err(DiscoveryCommandError::Signals)?;
+        if self.cert_file.is_some() {
+            signals::remember_hangup().map_err(DiscoveryCommandError::Signals)?;
+        }
         let addr = self
             .addr
             .clone()

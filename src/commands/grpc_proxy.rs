@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use tracing::info;
 
 use crate::pages;
-use crate::signals::{Signals, Stop};
+use crate::signals::{self, Signals, Stop};
 
 /// Forward gRPC and HTTP requests to members.
 #[derive(Debug, Parser)]
@@ -179,6 +179,10 @@ pub(crate) fn run(words: &[String]) -> ExitCode {
 impl GrpcProxyStart {
     async fn run(self) -> Result<Option<Stop>, GrpcProxyCommandError> {
         self.refuse_what_is_not_offered()?;
+        let files = [&self.cert, &self.cacert, &self.cert_file];
+        if files.into_iter().any(Option::is_some) {
+            signals::remember_hangup().map_err(GrpcProxyCommandError::Signals)?;
+        }
         let (domain, name) = (self.discovery_srv.as_deref(), &self.discovery_srv_name);
         let endpoints = super::endpoints(domain, name, &self.endpoints).await?;
         let config = self.config(&endpoints)?;

@@ -23,8 +23,9 @@ use tokio::runtime::Builder;
 use tracing::{error, info, warn};
 
 use crate::certificates::CertificateError;
+use crate::logging;
 use crate::options::{ClientListeners, HostOptions, MemberOptions, OptionsError};
-use crate::signals::{Signals, Stop};
+use crate::signals::{self, Signals, Stop};
 use bring_up::Role;
 use data_dir::DirectoryError;
 
@@ -93,7 +94,8 @@ pub(crate) fn run_with(
     options: HostOptions,
     companion: Option<Companion>,
 ) -> Option<ExitCode> {
-    let result = begin(options).and_then(|first| match first {
+    let result = prepare(&options).and_then(|()| begin(options));
+    let result = result.and_then(|first| match first {
         FirstStage::Ended(end) => Ok(end),
         FirstStage::Member(options) => on(Builder::new_multi_thread(), async {
             let mut signals = Signals::catch().map_err(StartError::Signals)?;
@@ -116,6 +118,14 @@ pub(crate) fn run_with(
             ExitCode::FAILURE
         }
     })
+}
+
+/// What precedes everything that may take long.
+fn prepare(options: &HostOptions) -> Result<(), StartError> {
+    if options.has_files() || logging::has_files() {
+        signals::remember_hangup().map_err(StartError::Signals)?;
+    }
+    Ok(())
 }
 
 /// Why a host that had started ended.

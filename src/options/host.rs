@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use keelson_discovery::{srv, v3};
 use keelson_proxy::{ClientTlsFiles, Mode};
+use keelson_store::Config;
+use keelson_store::config::PeerTlsFiles;
 
 use super::{MemberOptions, OptionsError, ProxyOptions};
 use crate::flags::Values;
-use crate::options_tls;
+use crate::options_tls::{self, Upstream};
 
 /// All that `src/` needs to decide the role of a host, and to start it.
 #[derive(Debug)]
@@ -53,6 +55,19 @@ pub(crate) enum Bootstrap {
 }
 
 impl HostOptions {
+    /// Whether the host has files that are read again at SIGHUP, besides those of its log.
+    pub(crate) fn has_files(&self) -> bool {
+        let member = self.member.as_ref().is_ok_and(|member| {
+            let Config { peer_tls, jwt, .. } = &member.config;
+            let peers = *peer_tls != PeerTlsFiles::default();
+            member.listeners.tls.is_some() || peers || jwt.is_some()
+        });
+        let proxy = self.proxy.as_ref().is_ok_and(|proxy| {
+            proxy.listeners.tls.is_some() || proxy.upstream != Upstream::default()
+        });
+        member || proxy
+    }
+
     /// Makes every check that depends on flags alone.
     pub(crate) fn from_values(values: &Values) -> Result<HostOptions, OptionsError> {
         let mode = values.text("proxy").parse();

@@ -5,6 +5,7 @@
 mod access;
 mod doctor;
 mod flags;
+mod hangup;
 mod member;
 mod playground;
 mod process;

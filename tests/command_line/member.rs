@@ -196,59 +196,6 @@ fn signals_of_no_meaning_do_not_end_a_member() {
     assert_eq!(member.child.wait().unwrap().signal(), Some(1));
 }
 
-/// Without a log file the signal ends a process that has no files of TLS.
-#[test]
-fn a_member_opens_its_log_file_anew_at_sighup() {
-    let dir = tempfile::tempdir().unwrap();
-    let [path, old] = ["m1.log", "m1.log.1"].map(|name| dir.path().join(name));
-    let mut command = member(&dir.path().join("d"), free_port(), free_port());
-    let outputs = format!("stderr,{}", path.display());
-    command.args(["--log-outputs", &outputs, "--enable-log-rotation"]);
-    let mut member = Running::log_of(&mut command);
-    member.wait_for("ready to serve client requests");
-    std::fs::rename(&path, &old).unwrap();
-    member.signal("HUP");
-    member.wait_for("the log files are open anew");
-    let read = |path| std::fs::read_to_string(path).unwrap();
-    assert!(read(&old).contains("ready to serve client requests"));
-    eventually("a line in the new file", || {
-        read(&path).contains("the log files are open anew")
-    });
-    assert_eq!(member.child.try_wait().unwrap(), None);
-}
-
-/// Without files of TLS the signal ends a process, as it ends etcd.
-#[test]
-fn a_member_with_tls_reads_its_files_again_at_sighup() {
-    let dir = tempfile::tempdir().unwrap();
-    let [client, peer] = [free_port(), free_port()];
-    let [client, peer] = [
-        format!("https://127.0.0.1:{client}"),
-        format!("http://127.0.0.1:{peer}"),
-    ];
-    let mut command = keelson();
-    command.arg("--data-dir").arg(dir.path().join("d"));
-    for (flag, value) in [
-        ("name", "m1"),
-        ("auto-tls", "true"),
-        ("listen-client-urls", &client),
-        ("advertise-client-urls", &client),
-        ("listen-peer-urls", &peer),
-        ("initial-advertise-peer-urls", &peer),
-        ("initial-cluster", &format!("m1={peer}")),
-    ] {
-        command.arg(format!("--{flag}={value}"));
-    }
-    let mut member = Running::log_of(&mut command);
-    member.wait_for("ready to serve client requests");
-    for _ in 0..2 {
-        member.signal("HUP");
-        member.wait_for("reading the TLS files, and the keys of tokens, again");
-        member.wait_for("using the new TLS files");
-    }
-    assert_eq!(member.child.try_wait().unwrap(), None);
-}
-
 #[test]
 fn a_taken_port_names_url_and_remedy() {
     let dir = tempfile::tempdir().unwrap();
