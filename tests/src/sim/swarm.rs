@@ -309,11 +309,7 @@ impl Swarm {
                 self.aim_at_locks();
                 self.leases.elections = true;
             }
-            Mutant::NestedUnchecked
-            | Mutant::RightsOfProposal
-            | Mutant::WatchOutlivesRights
-            | Mutant::SnapshotWithoutAuth
-            | Mutant::LoginUnseen => self.aim_at_auth(mutant),
+            mutant if mutant.is_of_auth() => self.aim_at_auth(mutant),
             Mutant::ChangesUnchecked => {
                 (self.membership, self.ghosts) = (true, true);
                 self.strict_reconfig_check = false;

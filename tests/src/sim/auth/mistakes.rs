@@ -11,6 +11,20 @@ use keelson_proto::internal::command::Op;
 use crate::sim::mutant::Mutant;
 use crate::sim::world::World;
 
+impl Mutant {
+    /// Whether only users can detect the mutant.
+    pub(in crate::sim) fn is_of_auth(self) -> bool {
+        matches!(
+            self,
+            Mutant::NestedUnchecked
+                | Mutant::RightsOfProposal
+                | Mutant::WatchOutlivesRights
+                | Mutant::SnapshotWithoutAuth
+                | Mutant::LoginUnseen
+        )
+    }
+}
+
 impl World {
     /// A mutant: what remains of a transaction without the nested ones, if it has any.
     pub(super) fn mistake_nested(&self, op: &Op) -> Option<Op> {
