@@ -92,8 +92,8 @@ pub(crate) fn keep(directory: &Path, path: &Path, text: &str) -> Result<(), Cert
 
 /// Opens log files anew on SIGHUP, and reads the TLS files, and the keys of JWTs, again. Once a day
 /// it warns of certificates that end soon, and renews generated ones. Returns at once if there are
-/// no such files: SIGHUP then ends the process, as it ends etcd. With them it is remembered from the
-/// start of the process on.
+/// no such files: SIGHUP then ends the process, as it ends etcd. With them it is remembered from
+/// the start of the process on.
 pub(crate) async fn care(generated: Vec<SelfSigned>) {
     let generated = Arc::new(generated);
     if !has_files() && !logging::has_files() {

@@ -118,7 +118,7 @@ pub enum Mutant {
     LockGivenUpForAll,
     /// Does not renew the session that a call for a lock has created, while the call waits.
     OwnSessionEnds,
-    /// Goes on renewing that session when the call is answered or cancelled, and does not revoke it.
+    /// Goes on renewing that session when the call is answered.
     OwnSessionStays,
     /// Replaces the value of an election's leader without a look at its key.
     ProclaimUnchecked,

@@ -185,8 +185,8 @@ impl World {
         Ok(())
     }
 
-    /// A call has come to its end, with a place that is the first, or without. An answer to a client
-    /// that is gone has no effect.
+    /// A call has come to its end, with a place that is the first, or without. An answer to a
+    /// client that is gone has no effect.
     pub(super) fn call_ends(
         &mut self,
         number: usize,

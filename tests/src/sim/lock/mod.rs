@@ -6,8 +6,8 @@
 //! sessions with a lock. A session holds one from the answer until it sends its unlock, or until
 //! the time up to which its client may rely on the lease: its time to live after the last renewal
 //! that was answered was sent, less the drift of clocks. Some calls have no lease: their member
-//! creates a session for them (`own`), and keeps it alive while they wait. In some runs the locks are elections
-//! (`election`), with `observers`.
+//! creates a session for them (`own`), and keeps it alive while they wait. In some runs the locks
+//! are elections (`election`), with `observers`.
 
 mod calls;
 mod contenders;

@@ -1,6 +1,6 @@
-//! The session of a call that names no lease, as in the product's `v3/session.rs`: its member grants
-//! a lease, renews it at each third of its time while the call waits, and revokes it when the call
-//! is given up. An answer makes it the client's.
+//! The session of a call that names no lease, as in the product's `v3/session.rs`: its member
+//! grants a lease, renews it at each third of its time while the call waits, and revokes it when
+//! the call is given up. An answer makes it the client's.
 
 use keelson_core::member::LeaseOutcome;
 use keelson_proto::etcdserverpb::LeaseGrantRequest;
