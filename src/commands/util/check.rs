@@ -22,9 +22,53 @@ pub(super) struct CheckArguments {
     wal_dir: Option<PathBuf>,
 }
 
+/// The verdicts, worst last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Verdict {
+    Whole,
+    Unchecked,
+    Damaged,
+}
+
+impl Verdict {
+    fn of(report: &CheckReport) -> Verdict {
+        match (report.damaged.is_empty(), report.unchecked.is_empty()) {
+            (false, _) => Verdict::Damaged,
+            (true, false) => Verdict::Unchecked,
+            (true, true) => Verdict::Whole,
+        }
+    }
+
+    const fn exit_status(self) -> u8 {
+        match self {
+            Verdict::Whole => 0,
+            Verdict::Damaged => 1,
+            Verdict::Unchecked => 2,
+        }
+    }
+
+    const fn text(self) -> &'static str {
+        match self {
+            Verdict::Whole => "nothing is damaged\n",
+            Verdict::Unchecked => "nothing that was read is damaged, and not all was read\n",
+            Verdict::Damaged => {
+                "something is damaged: restore a snapshot, or replace this member\n"
+            }
+        }
+    }
+}
+
 impl CheckArguments {
     /// Checks, and prints what is found. Blocks the thread.
     pub(super) fn run(&self) -> ExitCode {
+        let (output, errors, verdict) = self.check();
+        crate::print(&output);
+        eprint!("{errors}");
+        ExitCode::from(verdict.exit_status())
+    }
+
+    /// What is found, what could not be read at all, and the worst verdict.
+    fn check(&self) -> (String, String, Verdict) {
         let mut checks = Vec::new();
         if let Some(dir) = &self.data_dir {
             checks.push(directory(dir, self.wal_dir.as_deref()));
@@ -32,33 +76,33 @@ impl CheckArguments {
         for path in &self.snapshots {
             checks.extend(snapshots(path));
         }
-        let (mut damaged, mut failed) = (false, false);
+        let (mut output, mut errors, mut worst) = (String::new(), String::new(), Verdict::Whole);
         for check in checks {
-            match check {
+            let verdict = match check {
                 Ok(report) => {
-                    crate::print(&text(&report));
-                    damaged |= !report.damaged.is_empty();
+                    output += &text(&report);
+                    Verdict::of(&report)
                 }
                 Err(error) => {
-                    eprintln!("keelson util check: {error}");
-                    failed = true;
+                    errors += &format!("keelson util check: {error}\n");
+                    Verdict::Unchecked
                 }
-            }
+            };
+            worst = worst.max(verdict);
         }
-        match (damaged, failed) {
-            (true, _) => ExitCode::from(1),
-            (false, true) => ExitCode::from(2),
-            (false, false) => ExitCode::SUCCESS,
-        }
+        (output, errors, worst)
     }
 }
 
 fn directory(dir: &Path, wal_dir: Option<&Path>) -> Result<CheckReport, CheckError> {
-    let scratch = tempfile::tempdir().map_err(|error| CheckError::Io {
-        path: std::env::temp_dir(),
-        error,
-    })?;
-    check::check_directory(dir, wal_dir, scratch.path())
+    let mut made = None;
+    let mut scratch = || {
+        let dir = tempfile::tempdir()?;
+        let path = dir.path().to_owned();
+        made = Some(dir);
+        Ok(path)
+    };
+    check::check_directory(dir, wal_dir, &mut scratch)
 }
 
 /// The checks of a snapshot, or of all in a directory.
@@ -84,13 +128,69 @@ fn snapshots(path: &Path) -> Vec<Result<CheckReport, CheckError>> {
 
 fn text(report: &CheckReport) -> String {
     let found = report.found.iter().map(|line| format!("{line}\n"));
-    let damaged = report
-        .damaged
-        .iter()
-        .map(|line| format!("DAMAGED {line}\n"));
-    let verdict = match report.damaged.is_empty() {
-        true => "nothing is damaged\n",
-        false => "something is damaged: restore a snapshot, or replace this member\n",
-    };
-    found.chain(damaged).collect::<String>() + verdict
+    let damaged = &report.damaged;
+    let damaged = damaged.iter().map(|line| format!("DAMAGED {line}\n"));
+    let unchecked = &report.unchecked;
+    let unchecked = unchecked.iter().map(|line| format!("UNCHECKED {line}\n"));
+    let lines = found.chain(damaged).chain(unchecked);
+    lines.collect::<String>() + Verdict::of(report).text()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(damaged: &[&str], unchecked: &[&str]) -> CheckReport {
+        let lines = |of: &[&str]| of.iter().map(|line| (*line).to_owned()).collect();
+        CheckReport {
+            found: vec!["log: whole".to_owned()],
+            damaged: lines(damaged),
+            unchecked: lines(unchecked),
+        }
+    }
+
+    #[test]
+    fn each_verdict_has_its_exit_status_and_its_words() {
+        let cases: [(&[&str], &[&str], u8, &str); 4] = [
+            (&[], &[], 0, "log: whole\nnothing is damaged\n"),
+            (&["a page"], &[], 1, "log: whole\nDAMAGED a page\nsomething"),
+            (
+                &["a page"],
+                &["sled"],
+                1,
+                "log: whole\nDAMAGED a page\nUNCHECKED sled\nsome",
+            ),
+            (
+                &[],
+                &["sled"],
+                2,
+                "log: whole\nUNCHECKED sled\nnothing that was read",
+            ),
+        ];
+        for (damaged, unchecked, status, begin) in cases {
+            let report = report(damaged, unchecked);
+            assert_eq!(Verdict::of(&report).exit_status(), status);
+            assert!(text(&report).starts_with(begin), "{}", text(&report));
+        }
+    }
+
+    #[test]
+    fn the_worst_of_several_is_the_verdict() {
+        let dir = tempfile::tempdir().unwrap();
+        let broken = dir.path().join("s.db");
+        std::fs::write(&broken, vec![7; 9000]).unwrap();
+        let missing = dir.path().join("none.db");
+        let verdict = |snapshots: &[&PathBuf]| {
+            let arguments = CheckArguments {
+                snapshots: snapshots.iter().map(|path| (*path).clone()).collect(),
+                data_dir: None,
+                wal_dir: None,
+            };
+            arguments.check()
+        };
+        let (output, errors, worst) = verdict(&[&missing, &broken]);
+        assert_eq!(worst, Verdict::Damaged, "{output}{errors}");
+        assert!(output.contains("DAMAGED") && errors.contains("none.db"));
+        assert_eq!(verdict(&[&missing]).2, Verdict::Unchecked);
+    }
 }

@@ -1,37 +1,39 @@
 //! The data directory of a stopped member: its log, its engine, and whether they are of one piece.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use keelson_core::engine::{Engine, EngineError};
 use keelson_core::state::{Limits, StateMachine, is_understood};
 use keelson_core::{EntryKind, LastIncluded, proposal};
 
+use super::scratch::{self, Scratch};
 use super::{CheckError, CheckReport};
 use crate::Config;
-use crate::disk::{Disk, DiskFile, ReadOnlyDisk, RealDisk};
+use crate::disk::ReadOnlyDisk;
 use crate::engine::{self, StorageEngine, generation};
+use crate::member::foreign;
 use crate::member::recover::Layout;
 use crate::wal::{Examined, Wal, WalError};
 
-/// Bytes that are copied at a time.
-const COPY_BYTES: usize = 1 << 20;
-
 /// Checks a data directory. An engine that cannot be opened without a change, sled, is copied to
-/// the empty directory `scratch`, and opened there.
+/// the empty directory that `scratch` makes, and opened there.
 ///
 /// # Errors
-/// A member runs on it, or it holds none.
+/// A member runs on it, it holds none, or it is an etcd's.
 pub fn check_directory(
     data_dir: &Path,
     wal_dir: Option<&Path>,
-    scratch: &Path,
+    scratch: Scratch<'_>,
 ) -> Result<CheckReport, CheckError> {
     let config = Config {
         wal_dir: wal_dir.map(Path::to_path_buf),
         ..Config::single("checked", data_dir)
     };
+    if foreign::refuse_etcds(&config).is_err() {
+        return Err(CheckError::Etcds(data_dir.to_owned()));
+    }
     let layout = Layout::of(&config);
     let has_log = layout.wal.is_dir();
     let has_state = layout.snap.join(generation::CURRENT).exists();
@@ -40,10 +42,16 @@ pub fn check_directory(
     }
     let mut report = CheckReport::default();
     // To the end: a member that starts meanwhile would change what is read.
-    let locked = Wal::lock(&ReadOnlyDisk, &layout.wal);
-    if let Err(WalError::Locked { .. }) = &locked {
-        return Err(CheckError::InUse(data_dir.to_owned()));
-    }
+    let _locked = match Wal::lock(&ReadOnlyDisk, &layout.wal) {
+        Err(WalError::Locked { .. }) => return Err(CheckError::InUse(data_dir.to_owned())),
+        // Another user's files are not damaged.
+        Err(WalError::Io { path, source, .. })
+            if source.kind() == io::ErrorKind::PermissionDenied =>
+        {
+            return Err(CheckError::io(&path)(source));
+        }
+        locked => locked,
+    };
     let log = match Wal::examine(&ReadOnlyDisk, &layout.wal) {
         Ok(None) => {
             report.damaged.push("log: there is none".to_owned());
@@ -117,7 +125,7 @@ fn check_entries(log: &Examined, report: &mut CheckReport) {
 }
 
 /// Opens the engine, after all of its pages are read.
-fn open(dir: &Path, scratch: &Path, report: &mut CheckReport) -> Option<Arc<dyn Engine>> {
+fn open(dir: &Path, scratch: Scratch<'_>, report: &mut CheckReport) -> Option<Arc<dyn Engine>> {
     let kind = StorageEngine::of_dir(dir);
     let name = kind.name();
     let opened = match kind {
@@ -130,49 +138,40 @@ fn open(dir: &Path, scratch: &Path, report: &mut CheckReport) -> Option<Arc<dyn 
                 format!("{} pages, {} rows", counts.pages, counts.rows),
             ))
         }),
-        StorageEngine::Sled => copy(dir, scratch).and_then(|()| {
-            let engine = engine::open(kind, scratch, 0)?;
-            Ok((engine, "its copy opens".to_owned()))
-        }),
+        StorageEngine::Sled => open_copy(kind, dir, scratch, report)?,
         _ => return None,
     };
     let found = |found: &(_, String)| found.1.clone();
     report.note(name, opened, found).map(|(engine, _)| engine)
 }
 
-/// Copies the files of a directory, and of the directories in it.
-fn copy(from: &Path, to: &Path) -> Result<(), EngineError> {
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        move |error| EngineError(format!("cannot copy {}: {error}", path.display()))
-    };
-    let mut waiting = vec![PathBuf::new()];
-    while let Some(dir) = waiting.pop() {
-        RealDisk.create_dir(&to.join(&dir)).map_err(failed(&dir))?;
-        for name in ReadOnlyDisk.list(&from.join(&dir)).map_err(failed(&dir))? {
-            let path = dir.join(name);
-            match from.join(&path).is_dir() {
-                true => waiting.push(path),
-                false => {
-                    copy_file(&from.join(&path), &to.join(&path)).map_err(failed(&path))?;
-                }
-            }
-        }
-    }
-    Ok(())
-}
+type OpenedCopy = Result<(Arc<dyn Engine>, String), EngineError>;
 
-fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
-    let (from, to) = (ReadOnlyDisk.open(from)?, RealDisk.create(to)?);
-    let mut part = vec![0; COPY_BYTES];
-    let mut at = 0;
-    loop {
-        let read = from.read_at(at, &mut part)?;
-        if read == 0 {
-            return Ok(());
-        }
-        to.write_at(at, &part[..read])?;
-        at += read as u64;
+/// Opens a copy of the engine. `None` if the copy failed, which is no damage: the report says so.
+fn open_copy(
+    kind: StorageEngine,
+    dir: &Path,
+    scratch: Scratch<'_>,
+    report: &mut CheckReport,
+) -> Option<OpenedCopy> {
+    let name = kind.name();
+    let unchecked = |error: io::Error| format!("{name}: it needs a copy, and {error}");
+    let made = scratch().map_err(|error| {
+        let text = format!("the temporary directory cannot be made: {error}");
+        io::Error::new(error.kind(), text)
+    });
+    let copied = made.and_then(|to| scratch::copy(dir, &to).map(|()| to));
+    let to = copied.map_err(|error| report.unchecked.push(unchecked(error)));
+    let to = to.ok()?;
+    match engine::open(kind, &to, 0) {
+        Ok(engine) => Some(Ok((engine, "its copy opens".to_owned()))),
+        Err(error) => match scratch::has_room(&to) {
+            Ok(()) => Some(Err(error)),
+            Err(full) => {
+                report.unchecked.push(unchecked(full));
+                None
+            }
+        },
     }
 }
 

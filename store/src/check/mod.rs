@@ -3,6 +3,7 @@
 
 mod directory;
 mod file;
+mod scratch;
 #[cfg(test)]
 #[cfg(all(feature = "lmdb", feature = "sled"))]
 mod tests;
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 pub use directory::check_directory;
 pub use file::check_file;
+pub use scratch::Scratch;
 
 /// What was read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,6 +22,8 @@ pub struct CheckReport {
     pub found: Vec<String>,
     /// What is damaged: one line each.
     pub damaged: Vec<String>,
+    /// What could not be read, and why: one line each. It may be whole.
+    pub unchecked: Vec<String>,
 }
 
 impl CheckReport {
@@ -45,6 +49,12 @@ impl CheckReport {
 /// Why nothing was checked.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError {
+    /// It is an etcd's.
+    #[error(
+        "{} is a data directory of etcd, which this does not check: `keelson import {}` reads all \
+         of it and makes a data directory of Keelson", .0.display(), .0.display()
+    )]
+    Etcds(PathBuf),
     /// A member runs on it.
     #[error("{} is in use: stop the member first, or check one of its snapshots", .0.display())]
     InUse(PathBuf),

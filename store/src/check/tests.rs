@@ -27,7 +27,7 @@ async fn stopped(dir: &Path, engine: StorageEngine) -> PathBuf {
         };
         store.put(put).await.unwrap();
     }
-    let used = check_directory(&data, None, &dir.join("scratch"));
+    let used = check_directory(&data, None, &mut || panic!("nothing is copied"));
     assert!(matches!(used, Err(CheckError::InUse(_))), "{used:?}");
     store.shutdown().await;
     data
@@ -52,7 +52,7 @@ fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 
 fn checked(data: &Path) -> CheckReport {
     let scratch = tempfile::tempdir().unwrap();
-    check_directory(data, None, scratch.path()).unwrap()
+    check_directory(data, None, &mut || Ok(scratch.path().to_owned())).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -67,8 +67,49 @@ async fn a_stopped_members_directory_is_whole_and_stays_as_it_is() {
         assert!(text.contains("50 keys at revision 51"), "{text}");
         assert!(before == files(&data), "{engine:?}: it was changed");
     }
-    let nothing = check_directory(&dir.path().join("none"), None, dir.path());
+    let nothing = check_directory(&dir.path().join("none"), None, &mut unused);
     assert!(matches!(nothing, Err(CheckError::Nothing(_))));
+}
+
+fn unused() -> io::Result<PathBuf> {
+    panic!("nothing is copied")
+}
+
+/// A full or read-only temporary directory was called damage of the member.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_cannot_be_made_is_no_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = stopped(dir.path(), StorageEngine::Sled).await;
+    let file = dir.path().join("file");
+    fs::write(&file, "x").unwrap();
+    let below = || Ok(file.join("below"));
+    let full = || Err(io::ErrorKind::StorageFull.into());
+    let scratches: [Scratch<'_>; 2] = [&mut { below }, &mut { full }];
+    for scratch in scratches {
+        let report = check_directory(&data, None, scratch).unwrap();
+        assert_eq!(report.damaged, [""; 0], "{report:?}");
+        assert_eq!(report.unchecked.len(), 1, "{report:?}");
+        assert!(report.unchecked[0].starts_with("sled: it needs a copy"));
+    }
+    // LMDB needs none.
+    let data = stopped(dir.path(), StorageEngine::Lmdb).await;
+    let report = check_directory(&data, None, &mut unused).unwrap();
+    assert_eq!(report.unchecked, [""; 0], "{report:?}");
+}
+
+#[test]
+fn a_data_directory_of_etcd_is_called_that() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = dir.path().join("member/wal");
+    fs::create_dir_all(&wal).unwrap();
+    let record = [4, 0, 0, 0, 0, 0, 0, 0x84, 8, 4, 16, 0, 0, 0, 0, 0];
+    fs::write(wal.join("0000000000000000-0000000000000000.wal"), record).unwrap();
+    let refused = check_directory(dir.path(), None, &mut unused).unwrap_err();
+    assert!(matches!(refused, CheckError::Etcds(_)), "{refused}");
+    assert!(
+        refused.to_string().contains("`keelson import "),
+        "{refused}"
+    );
 }
 
 /// Changes bytes of a file.

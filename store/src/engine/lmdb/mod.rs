@@ -9,6 +9,7 @@
 
 mod file;
 mod read_only;
+mod walk;
 
 use std::io;
 use std::ops::Bound;
