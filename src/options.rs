@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use keelson_store::Config;
 use keelson_store::config::{
-    AuditPolicy, InitialClusterState, PeerTlsFiles, QUOTA_BYTES_DEFAULT, StorageEngine, Url,
-    check_bindable,
+    AuditPolicy, COMMAND_VERSION, InitialClusterState, PeerTlsFiles, QUOTA_BYTES_DEFAULT,
+    StorageEngine, Url, check_bindable,
 };
 use keelson_store::edge::Access;
 
@@ -328,6 +328,7 @@ fn config(values: &Values, urls: &Addresses) -> Result<Config, OptionsError> {
         },
         flush_records: or_default(values.size("backend-batch-limit"), 10_000),
         unsafe_no_fsync: values.boolean("unsafe-no-fsync"),
+        command_version: COMMAND_VERSION,
     })
 }
 

@@ -17,7 +17,8 @@ pub(super) const CUTS_WATCHES: &str = "a bound on reads would cut watches";
 pub(super) const NO_CHECKS: &str = "members do not compare their data by themselves yet";
 pub(super) const OWN_STEPS: &str = "a compaction goes in small steps between other work";
 pub(super) const NO_DEFRAG: &str = "freed space is used again, without defragmentation";
-pub(super) const NO_DOWNGRADE: &str = "there is no downgrade yet";
+pub(super) const ENDS_ITSELF: &str =
+    "a downgrade ends with the entry by which its last member states its release";
 pub(super) const LEASES_LAST: &str =
     "remaining times of leases outlive a change of leader without checkpoints";
 pub(super) const WAITS: &str = "a member serves once it can; requests wait until then";

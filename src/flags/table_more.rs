@@ -57,7 +57,7 @@ group! { FEATURES, "Features",
         "Defragment at start when that frees at least so much.";
     "max-learners", Count, "1", Works =>
         "Maximum number of learner members in the cluster membership.";
-    "downgrade-check-time", Duration, "5s", Inert(NO_DOWNGRADE) =>
+    "downgrade-check-time", Duration, "5s", Inert(ENDS_ITSELF) =>
         "Duration of time between two downgrade status checks.";
     "snapshot-catchup-entries", Count, "5000", Works =>
         "Number of entries kept for a slow follower after the log is compacted.";
@@ -110,7 +110,7 @@ group! { EXPERIMENTAL, "Experimental names of etcd 2 to 3.5",
         "Longest wait for the cluster before serving.";
     "experimental-snapshot-catchup-entries", Count, "5000", Works =>
         "Now --snapshot-catchup-entries.";
-    "experimental-downgrade-check-time", Duration, "5s", Inert(NO_DOWNGRADE) =>
+    "experimental-downgrade-check-time", Duration, "5s", Inert(ENDS_ITSELF) =>
         "Now --downgrade-check-time.";
     "experimental-stop-grpc-service-on-defrag", Bool, "false", Inert(NO_DEFRAG) =>
         "Stop the gRPC service while defragmenting.";

@@ -224,6 +224,10 @@ impl Backend for Store {
         Store::move_leader(self, target).await
     }
 
+    async fn downgrade(&self, request: DowngradeRequest) -> Result<DowngradeResponse, Error> {
+        Store::downgrade(self, request).await
+    }
+
     fn status(&self) -> StatusResponse {
         Store::status(self)
     }
@@ -264,7 +268,7 @@ impl Backend for Store {
         Versions {
             server: version::ETCD.to_owned(),
             cluster: self.view().cluster_version(),
-            storage: self.view().cluster_version(),
+            storage: self.storage_version(),
         }
     }
 

@@ -177,10 +177,15 @@ impl Store {
             errors: view.divergence().iter().map(ToString::to_string).collect(),
             db_size_in_use: bytes(size.in_use_bytes),
             is_learner: self.inner.shared.is_learner(),
-            storage_version: version::CLUSTER.to_owned(),
+            storage_version: self.storage_version().unwrap_or_default(),
             db_size_quota: if quota == u64::MAX { 0 } else { bytes(quota) },
-            downgrade_info: None,
+            downgrade_info: Some(self.downgrade_info()),
         }
+    }
+
+    /// The cluster version that this member's engine holds. A release of it can start on the data.
+    pub(crate) fn storage_version(&self) -> Option<String> {
+        self.view().storage_version().ok().flatten()
     }
 
     /// A header without a revision, as etcd sends it in responses about members.

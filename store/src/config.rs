@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 
 pub use keelson_core::member::{AuditPolicy, AutoCompaction};
+pub use keelson_core::state::COMMAND_VERSION;
 
 use keelson_port::Access;
 
@@ -145,6 +146,8 @@ pub struct Config {
     pub flush_records: usize,
     /// Skip every fsync. A crash loses data; for tests that do not crash.
     pub unsafe_no_fsync: bool,
+    /// Be a release that understands commands up to this number; for tests of upgrades.
+    pub command_version: u32,
 }
 
 /// etcd's default: 2 GiB.
@@ -207,6 +210,7 @@ impl Config {
             flush_interval_ms: 100,
             flush_records: 10_000,
             unsafe_no_fsync: false,
+            command_version: COMMAND_VERSION,
         }
     }
 

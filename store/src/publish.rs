@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use keelson_core::Index;
 use keelson_core::node::Role;
-use keelson_core::state::COMMAND_VERSION;
 use keelson_proto::internal::{ClusterVersion, MemberAttributes, command};
 
 use tokio::sync::watch;
 
-use crate::{Error, Store};
+use crate::{Error, Store, version};
 
 /// The pause between two attempts.
 const RETRY: Duration = Duration::from_millis(200);
+/// The pause between two looks at the cluster version that is set.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Publishes this member's attributes; repeats the proposal until it is applied.
 pub(crate) async fn publish(store: Store) {
@@ -27,7 +28,7 @@ pub(crate) async fn publish(store: Store) {
             .iter()
             .map(|url| url.to_string())
             .collect(),
-        command_version: COMMAND_VERSION,
+        command_version: config.command_version,
     };
     let same = |member: &keelson_proto::etcdserverpb::Member| {
         member.name == attributes.name && member.client_ur_ls == attributes.client_urls
@@ -35,7 +36,7 @@ pub(crate) async fn publish(store: Store) {
     let me = store.member_id().0;
     let is_applied = || {
         let view = store.inner.shared.view();
-        let understood = view.command_version_of(me) == COMMAND_VERSION;
+        let understood = view.command_version_of(me) == attributes.command_version;
         understood && view.member(me).as_ref().is_some_and(same)
     };
     while !store.is_stopping() {
@@ -77,25 +78,55 @@ async fn proposed_or_applied<T>(
     }
 }
 
-/// Proposes the cluster version if it is not set. Only the leader proposes it.
+/// Keeps the cluster version while this member leads, as etcd's monitor does: proposes the first
+/// one, and a higher one once all members are of a newer release, unless a downgrade is in progress.
 pub(crate) async fn agree_on_version(store: Store) {
     let mut soft_state = store.inner.shared.watch_soft_state();
-    let version = || store.inner.shared.view().cluster_version();
-    let is_first = version().is_none();
-    while store.inner.shared.view().cluster_version().is_none() && !store.is_stopping() {
-        if soft_state.borrow_and_update().role == Role::Leader {
-            let version = crate::version::CLUSTER.to_owned();
+    let mut known = store.view().cluster_version();
+    while !store.is_stopping() {
+        let wanted = next_version(&store);
+        if let Some(version) = wanted.clone()
+            && soft_state.borrow_and_update().role == Role::Leader
+        {
             let op = command::Op::ClusterVersion(ClusterVersion { version });
             if let Err(error) = store.propose(op).await {
                 tracing::debug!(%error, "could not set the cluster version yet");
             }
         }
-        let _ = tokio::time::timeout(RETRY, soft_state.changed()).await;
+        log_change(&mut known, store.view().cluster_version());
+        let pause = if wanted.is_some() { RETRY } else { AGAIN };
+        let _ = tokio::time::timeout(pause, soft_state.changed()).await;
     }
-    if let Some(version) = version().filter(|_| is_first) {
-        let version = crate::version::major_minor(&version);
-        tracing::info!("set the initial cluster version to {version}");
+}
+
+/// The cluster version to propose, if it is to change.
+fn next_version(store: &Store) -> Option<String> {
+    let view = store.view();
+    let Some(version) = view.cluster_version() else {
+        return Some(version::cluster_of(store.config().command_version));
+    };
+    let newest = version::cluster_of(view.understood());
+    let rises = view.downgrade().is_none() && version::is_below(&version, &newest);
+    rises.then_some(newest)
+}
+
+/// etcd's lines.
+fn log_change(known: &mut Option<String>, version: Option<String>) {
+    let short = |version: &Option<String>| {
+        let version = version.as_deref().unwrap_or_default();
+        version::major_minor(version).to_owned()
+    };
+    match (&known, &version) {
+        (None, Some(_)) => {
+            tracing::info!("set the initial cluster version to {}", short(&version));
+        }
+        (Some(before), Some(after)) if before != after => {
+            let (from, to) = (short(known), short(&version));
+            tracing::info!("updated the cluster version from {from} to {to}");
+        }
+        _ => {}
     }
+    *known = version;
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use futures_util::Stream;
-use keelson_core::state::auth::{Access, Caller};
+use keelson_core::state::auth::Access;
 use keelson_core::state::{self, ReadView, Response, check};
 use keelson_proto::etcdserverpb::*;
 use keelson_proto::internal::AuthChange;
@@ -263,27 +263,6 @@ impl Store {
                 Err(self.timeout_error(began))
             }
         }
-    }
-
-    /// Checks the quota. If the request does not fit, it raises the NOSPACE alarm for the cluster.
-    pub(crate) async fn require_room(&self, cost: u64) -> Result<(), Error> {
-        if self.view().has_room(cost) {
-            return Ok(());
-        }
-        tracing::warn!(
-            quota = self.config().quota_bytes,
-            "the storage quota is used up"
-        );
-        let alarm = AlarmRequest {
-            action: alarm_request::AlarmAction::Activate.into(),
-            member_id: self.member_id().0,
-            alarm: AlarmType::Nospace.into(),
-        };
-        // Not the client's request: a user may not raise alarms.
-        let member = self.acting_as(Caller::Member);
-        let raised = member.submit_signed(Op::Alarm(alarm), AtTimeout::Forget);
-        raised.await.map_err(|failed| failed.error)?;
-        Err(Error::State(state::Error::NoSpace))
     }
 
     pub(crate) fn view(&self) -> state::ReadView {

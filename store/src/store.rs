@@ -27,6 +27,7 @@ use crate::open_error::OpenError;
 use crate::peer::Links;
 use crate::reads::ReadBatches;
 use crate::shared::Shared;
+use crate::space::Reason;
 use crate::tree::{self, Hub};
 use crate::watch::Watches;
 use crate::{Config, Error};
@@ -64,6 +65,8 @@ pub(crate) struct Inner {
     pub(crate) hub: Arc<Hub>,
     /// The watches of the v3 API.
     pub(crate) watches: Watches,
+    /// Why this member's NOSPACE alarm is raised.
+    pub(crate) alarm_reason: Reason,
     /// Bounds the snapshots that operators are sent at a time.
     pub(crate) snapshot_slots: Arc<tokio::sync::Semaphore>,
     /// The commit index that the log held when the member started.
@@ -144,6 +147,7 @@ impl Store {
         store.spawn(tree::expirer::run(store.clone(), grace));
         store.spawn(lease::lessor::run(store.clone()));
         store.spawn(crate::compaction::run(store.clone()));
+        store.spawn(crate::space::watch(store.clone()));
         store.spawn(crate::jwt::watch(store.clone()));
         store.spawn(fan_out);
         store.spawn(store.inner.watches.clone().fan_out(fatal));

@@ -246,6 +246,12 @@ pub trait Backend: Clone + Send + Sync + 'static {
         target: MemberId,
     ) -> impl Future<Output = Result<MoveLeaderResponse, Error>> + Send;
 
+    /// Checks, begins or cancels a downgrade of the cluster.
+    fn downgrade(
+        &self,
+        request: DowngradeRequest,
+    ) -> impl Future<Output = Result<DowngradeResponse, Error>> + Send;
+
     /// This member's status, without waiting. `errors` may be empty: the edge fills it in.
     fn status(&self) -> StatusResponse;
 

@@ -56,6 +56,12 @@ pub enum Error {
     /// Learners serve few requests.
     #[error("etcdserver: rpc not supported for learner")]
     NotSupportedForLearner,
+    /// The target of a downgrade is no version.
+    #[error("etcdserver: wrong downgrade target version format")]
+    WrongDowngradeFormat,
+    /// A downgrade before the members have agreed on a cluster version.
+    #[error("etcdserver: cluster version not found during downgrade")]
+    NoClusterVersion,
     /// The target cannot become the leader.
     #[error("etcdserver: bad leader transferee")]
     BadLeaderTransferee,
@@ -67,9 +73,6 @@ pub enum Error {
     #[error("etcdserver: authentication is not enabled")]
     AuthNotEnabled,
 
-    /// A request of etcd's that Keelson does not offer; the text names it.
-    #[error("{0}")]
-    Unimplemented(&'static str),
     /// An internal failure. etcd sends such texts unchanged, with code Unknown.
     #[error("{0}")]
     Internal(String),

@@ -16,13 +16,15 @@ pub(crate) fn code(error: &Error) -> Code {
         // arrive as Unknown, unlike the table in `rpctypes` (etcd v3.4.23 and v3.7.1).
         NotEnoughStartedMembers | TooManyRequests => Code::Unknown,
         Internal(_) => Code::Unknown,
-        MemberBadUrls | RequestTooLarge | AuthFailed => Code::InvalidArgument,
+        MemberBadUrls | RequestTooLarge | AuthFailed | WrongDowngradeFormat => {
+            Code::InvalidArgument
+        }
         LearnerNotReady
         | NotLeader
         | NotSupportedForLearner
         | BadLeaderTransferee
+        | NoClusterVersion
         | AuthNotEnabled => Code::FailedPrecondition,
-        Unimplemented(_) => Code::Unimplemented,
         NoLeader
         | Stopped
         | Timeout
@@ -38,8 +40,14 @@ fn state_code(error: &state::Error) -> Code {
     match error {
         EmptyKey | KeyNotFound | ValueProvided | LeaseProvided | TooManyOps | DuplicateKey
         | InvalidSortOption => Code::InvalidArgument,
-        UserEmpty | RoleEmpty | NameTooLong | PermissionNotGiven | InvalidAuthMgmt
-        | AuthOldRevision => Code::InvalidArgument,
+        UserEmpty
+        | RoleEmpty
+        | NameTooLong
+        | PermissionNotGiven
+        | InvalidAuthMgmt
+        | AuthOldRevision
+        | InvalidDowngradeTarget => Code::InvalidArgument,
+        DowngradeInProgress | NoDowngrade => Code::FailedPrecondition,
         RootUserNotExist | RootRoleNotExist | UserAlreadyExist | UserNotFound
         | RoleAlreadyExist | RoleNotFound | RoleNotGranted | PermissionNotGranted => {
             Code::FailedPrecondition
@@ -299,6 +307,36 @@ mod tests {
             ),
             (NotLeader, 9, "etcdserver: not leader", 400),
             (
+                WrongDowngradeFormat,
+                3,
+                "etcdserver: wrong downgrade target version format",
+                400,
+            ),
+            (
+                State(InvalidDowngradeTarget),
+                3,
+                "etcdserver: invalid downgrade target version",
+                400,
+            ),
+            (
+                NoClusterVersion,
+                9,
+                "etcdserver: cluster version not found during downgrade",
+                400,
+            ),
+            (
+                State(DowngradeInProgress),
+                9,
+                "etcdserver: cluster has a downgrade job in progress",
+                400,
+            ),
+            (
+                State(NoDowngrade),
+                9,
+                "etcdserver: no inflight downgrade job",
+                400,
+            ),
+            (
                 NotSupportedForLearner,
                 9,
                 "etcdserver: rpc not supported for learner",
@@ -322,7 +360,6 @@ mod tests {
                 "etcdserver: mvcc: required revision is a future revision",
                 400,
             ),
-            (Unimplemented("not here"), 12, "not here", 501),
             (
                 State(StreamSorted),
                 12,

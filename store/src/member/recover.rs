@@ -170,7 +170,8 @@ pub(crate) fn recover(config: &Config, bootstrap: Bootstrap) -> Result<MemberPar
         open_engine: |dir: &Path| crate::engine::open(options.kind, dir, options.map_bytes),
     };
     let member = recovery::open(&mut wal, recovered, opening);
-    let member = member.map_err(|error| open_error(error, &layout))?;
+    let mut member = member.map_err(|error| open_error(error, &layout))?;
+    member.state.pretend(config.command_version);
     Ok(MemberParts {
         identity: bootstrap.identity,
         incarnation,

@@ -150,6 +150,8 @@ pub(crate) struct Stager {
     pub(crate) generations: Arc<Mutex<Generations<RealDisk>>>,
     pub(crate) options: EngineOptions,
     pub(crate) limits: Limits,
+    /// The newest kind of command that the member applies.
+    pub(crate) command_version: u32,
     pub(crate) executor: Arc<MemberExecutor>,
     pub(crate) slot: Arc<SharedSlot>,
 }
@@ -219,9 +221,10 @@ impl SnapshotSink for Stager {
             (staging, opened)
         });
         let (staging, opened) = opening.await.map_err(internal)?;
-        let state = opened
+        let mut state = opened
             .map_err(internal)?
             .ok_or_else(|| Status::data_loss("no state came"))?;
+        state.pretend(self.command_version);
         if LastIncluded::from(&state.applied()) != staging.mark {
             return Err(Status::data_loss(
                 "the state is not the one that was offered",

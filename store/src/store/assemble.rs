@@ -36,6 +36,7 @@ use crate::open_error::OpenError;
 use crate::peer::{CallerGate, Links, PeerService};
 use crate::reads::ReadBatches;
 use crate::shared::Shared;
+use crate::space::Reason;
 use crate::tree::Hub;
 use crate::usage::Account;
 use crate::wal::Wal;
@@ -86,6 +87,7 @@ pub(super) fn assemble(
         generations: parts.generations,
         options: parts.options,
         limits: parts.limits,
+        command_version: config.command_version,
         executor: Arc::clone(&wiring.executor),
         slot: Arc::default(),
     };
@@ -107,6 +109,7 @@ pub(super) fn assemble(
         executor: wiring.executor,
         hub: wiring.hub,
         watches,
+        alarm_reason: Reason::at_start(),
         snapshot_slots: Arc::new(tokio::sync::Semaphore::new(crate::snapshot::SNAPSHOTS_MAX)),
         committed_at_start: parts.committed,
         is_new: parts.is_new,

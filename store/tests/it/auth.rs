@@ -107,6 +107,10 @@ async fn nor_do_maintenance_locks_elections_and_auth() -> anyhow::Result<()> {
         maintenance.defragment(DefragmentRequest {}),
         maintenance.hash_kv(HashKvRequest { revision: 0 }),
         maintenance.move_leader(MoveLeaderRequest { target_id: 1 }),
+        maintenance.downgrade(DowngradeRequest {
+            action: downgrade_request::DowngradeAction::Validate.into(),
+            version: "3.4".into(),
+        }),
         lock.lock(LockRequest {
             name: key(),
             lease: 0

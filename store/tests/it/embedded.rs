@@ -18,6 +18,8 @@ mod divergence;
 mod membership;
 mod peer_tls;
 mod peers;
+mod space;
+mod upgrades;
 
 pub(crate) fn put(key: &str, value: &str) -> PutRequest {
     PutRequest {

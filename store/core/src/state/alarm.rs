@@ -55,11 +55,16 @@ impl StateMachine {
 
     pub(super) fn apply_version(&mut self, version: ClusterVersion) -> Response {
         let mut registry = Registry::clone(&self.registry);
-        let row = Change::Put(version.version.clone().into());
-        registry.version = Some(version.version);
+        self.set_version(&mut registry, version.version);
         self.set_registry(registry);
-        self.change(Table::Meta, meta::CLUSTER_VERSION.into(), row);
-        self.touch_tree();
         Response::Empty
+    }
+
+    /// etcd keeps the cluster version in the v2 tree as well.
+    pub(super) fn set_version(&mut self, registry: &mut Registry, version: String) {
+        let row = Change::Put(version.clone().into());
+        self.change(Table::Meta, meta::CLUSTER_VERSION.into(), row);
+        registry.version = Some(version);
+        self.touch_tree();
     }
 }

@@ -19,7 +19,7 @@ use super::registry::Registry;
 use super::running::HashOutcome;
 use super::shared::ReadError;
 use super::write::Write;
-use super::{Applied, Response, StateMachine, delete, put, quota, txn};
+use super::{Applied, COMMAND_VERSION, Response, StateMachine, delete, gate, put, quota, txn};
 use crate::engine::EngineError;
 use crate::tree::Event;
 use crate::{Committed, EntryKind, ProposalId, proposal};
@@ -107,6 +107,11 @@ impl StateMachine {
         Ok(self.outcome(answer, effects))
     }
 
+    /// Whether the release that this one is, or pretends to be, has such a command.
+    fn is_known(&self, op: &Op) -> bool {
+        self.command_version == COMMAND_VERSION || gate::needed(op) <= self.command_version
+    }
+
     fn outcome(&self, (id, response): Answer, effects: SideEffects) -> Applied {
         Applied {
             id,
@@ -128,7 +133,7 @@ impl StateMachine {
             // The empty entry with which a leader begins its term.
             return Ok((None, Ok(Response::Empty)));
         };
-        let Some(op) = understood(command) else {
+        let Some(op) = understood(command).filter(|op| self.is_known(op)) else {
             // Members of newer releases apply it: to skip it would make the states differ.
             let index = committed.entry.index.0;
             return Err(StateError::NotUnderstood { index });
@@ -139,7 +144,8 @@ impl StateMachine {
         if let Err(refusal) = self.view().authorize(&caller, Access::Command(&op)) {
             return Ok((Some(id), Err(refusal)));
         }
-        if let Some(refusal) = self.refused_here(&op).or_else(|| self.forbidden(&op)) {
+        let refusal = self.too_new(&op).or_else(|| self.refused_here(&op));
+        if let Some(refusal) = refusal.or_else(|| self.forbidden(&op)) {
             return Ok((Some(id), Err(refusal)));
         }
         let response = match op {
@@ -148,6 +154,7 @@ impl StateMachine {
             Op::Alarm(request) => Ok(self.apply_alarm(&request)),
             Op::MemberAttributes(attributes) => Ok(self.apply_attributes(attributes)),
             Op::ClusterVersion(version) => Ok(self.apply_version(version)),
+            Op::Downgrade(request) => self.apply_downgrade(request),
             Op::Tree(request) => self.apply_tree(&request, &mut effects.events),
             Op::TreeExpire(request) => {
                 Ok(self.apply_expire(&request, committed.entry.term, &mut effects.events))
@@ -212,6 +219,7 @@ impl StateMachine {
             Op::Tree(_) | Op::TreeExpire(_) => true,
             Op::LeaseGrant(_) | Op::LeaseRevoke(_) | Op::LeaseExpire(_) => true,
             Op::Alarm(_) | Op::MemberAttributes(_) | Op::ClusterVersion(_) => false,
+            Op::Downgrade(_) => false,
             Op::LeaseCheckpoint(_) | Op::Auth(_) | Op::AsUser(_) | Op::Replicate(_) => false,
             Op::HashCheck(_) => false,
         };

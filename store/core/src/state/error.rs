@@ -130,6 +130,15 @@ pub enum Error {
         "keelson: a member of the cluster does not understand this request yet; upgrade all members"
     )]
     NotEveryMember,
+    /// A downgrade to another version than the one below.
+    #[error("etcdserver: invalid downgrade target version")]
+    InvalidDowngradeTarget,
+    /// A downgrade is in progress.
+    #[error("etcdserver: cluster has a downgrade job in progress")]
+    DowngradeInProgress,
+    /// No downgrade is in progress.
+    #[error("etcdserver: no inflight downgrade job")]
+    NoDowngrade,
     /// The cluster follows another one.
     #[error(
         "keelson: this cluster is a standby of another one and takes no changes until keelson \

@@ -21,12 +21,16 @@ pub const COMMAND_VERSION: u32 = 5;
 /// The number of the comparison of running hashes.
 pub const HASH_COMMANDS: u32 = 5;
 
+/// The number of the release before this one: what the cluster is held to while a downgrade is in
+/// progress.
+pub const PREVIOUS_COMMAND_VERSION: u32 = COMMAND_VERSION - 1;
+
 /// The number of a member that has not published one: releases before the number existed.
 const UNPUBLISHED: u32 = 1;
 
 /// The number that a command needs. There is no wildcard arm: a new kind must state its number
 /// here.
-fn needed(op: &Op) -> u32 {
+pub(super) fn needed(op: &Op) -> u32 {
     match op {
         Op::Put(put) => lease_needs(put),
         Op::Txn(txn) => txn_needs(txn),
@@ -34,9 +38,25 @@ fn needed(op: &Op) -> u32 {
         Op::MemberAttributes(_) | Op::ClusterVersion(_) | Op::Tree(_) | Op::TreeExpire(_) => 1,
         Op::LeaseGrant(_) | Op::LeaseRevoke(_) => 2,
         Op::LeaseExpire(_) | Op::LeaseCheckpoint(_) => 2,
-        Op::Auth(_) | Op::AsUser(_) => AUTH_COMMANDS,
+        Op::Auth(_) => AUTH_COMMANDS,
+        Op::AsUser(of) => {
+            let op = of.command.as_ref().and_then(|command| command.op.as_ref());
+            op.map_or(0, needed).max(AUTH_COMMANDS)
+        }
         Op::Replicate(_) => 4,
         Op::HashCheck(_) => HASH_COMMANDS,
+        Op::Downgrade(_) => 5,
+    }
+}
+
+/// Whether the command is a downgrade, or one of a user.
+fn is_downgrade(op: &Op) -> bool {
+    match op {
+        Op::AsUser(of) => {
+            let op = of.command.as_ref().and_then(|command| command.op.as_ref());
+            matches!(op, Some(Op::Downgrade(_)))
+        }
+        op => matches!(op, Op::Downgrade(_)),
     }
 }
 
@@ -56,14 +76,27 @@ fn txn_needs(txn: &TxnRequest) -> u32 {
 }
 
 impl Registry {
+    /// The newest kind of command that may be proposed: one that every member can apply and, while
+    /// a downgrade is in progress, will be able to.
+    pub(super) fn command_version(&self) -> u32 {
+        match self.downgrade {
+            Some(_) => self.understood().min(PREVIOUS_COMMAND_VERSION),
+            None => self.understood(),
+        }
+    }
+
     /// The newest kind of command that every member can apply, learners included. A member that has
     /// never started does not count: it begins with the log, or a snapshot, that the others have,
     /// and commands that they use would stop working until its first start.
-    pub(super) fn command_version(&self) -> u32 {
+    pub(super) fn understood(&self) -> u32 {
+        self.started().min().unwrap_or(UNPUBLISHED)
+    }
+
+    /// The numbers of the members that have started.
+    pub(super) fn started(&self) -> impl Iterator<Item = u32> {
         let members = self.roster.members.values();
         let started = members.filter(|member| !member.name.is_empty());
-        let versions = started.map(|member| self.command_version_of(member.id));
-        versions.min().unwrap_or(UNPUBLISHED)
+        started.map(|member| self.command_version_of(member.id))
     }
 
     pub(super) fn command_version_of(&self, member: u64) -> u32 {
@@ -92,6 +125,12 @@ impl ReadView {
         self.shared.registry.read().command_version()
     }
 
+    /// The newest kind of command that every member of the cluster can apply, whether or not it may
+    /// be proposed.
+    pub fn understood(&self) -> u32 {
+        self.shared.registry.read().understood()
+    }
+
     /// The number that this member has published.
     pub fn command_version_of(&self, member: u64) -> u32 {
         self.shared.registry.read().command_version_of(member)
@@ -104,6 +143,8 @@ impl ReadView {
     pub fn admits(&self, op: &Op) -> Result<(), Error> {
         match needed(op) {
             UNPUBLISHED => Ok(()),
+            // A downgrade in progress does not stop its own cancellation.
+            needed if is_downgrade(op) => admit(needed, self.shared.registry.read().understood()),
             needed => admit(needed, self.command_version()),
         }
     }

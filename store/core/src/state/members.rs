@@ -70,6 +70,7 @@ impl StateMachine {
             self.change(Table::Members, key.clone(), gone);
             self.change(Table::Removed, key, banned);
             self.note_command_version(&mut registry, *id, 0);
+            self.end_downgrade(&mut registry);
         } else if let Some(member) = registry.roster.members.get(id) {
             self.keep_member(member);
         }
@@ -85,6 +86,7 @@ impl StateMachine {
             self.keep_member(member);
             let (id, version) = (attributes.member_id, attributes.command_version);
             self.note_command_version(&mut registry, id, version);
+            self.end_downgrade(&mut registry);
             self.set_registry(registry);
             self.touch_tree();
         }

@@ -14,6 +14,8 @@ pub(super) const APPLIED: &[u8] = b"applied";
 pub(super) const CLUSTER_ID: &[u8] = b"cluster_id";
 /// The cluster version, in etcd's sense.
 pub(super) const CLUSTER_VERSION: &[u8] = b"cluster_version";
+/// The cluster version to which a downgrade is in progress; absent without one.
+pub(super) const DOWNGRADE: &[u8] = b"downgrade";
 /// Followed by a member's id: the newest kind of command that the member can apply.
 pub(super) const COMMAND_VERSION_OF: &[u8] = b"command_version/";
 /// The revision up to which the store is compacted.

@@ -64,6 +64,7 @@ mod compact;
 mod compare;
 mod counts;
 mod delete;
+mod downgrade;
 mod error;
 mod events;
 mod flush;
@@ -116,10 +117,11 @@ use keelson_proto::internal::AppliedMark;
 
 pub use apply::is_understood;
 pub use counts::StateCounts;
+pub use downgrade::version_below;
 pub use error::{Error, StateError};
 pub(crate) use events::{EventBudget, EventSpan};
 pub use flush::{Flush, Unflushed};
-pub use gate::{COMMAND_VERSION, HASH_COMMANDS};
+pub use gate::{COMMAND_VERSION, HASH_COMMANDS, PREVIOUS_COMMAND_VERSION};
 pub use hash::HashKv;
 pub use import::{Import, ImportEnd};
 pub use keys::KeyRange;
@@ -222,6 +224,8 @@ pub struct StateMachine {
     /// Without the hash.
     mark: AppliedMark,
     hash: RunningHash,
+    /// The newest kind of command that it applies.
+    command_version: u32,
     durable: Index,
     /// Rows of the small tables that changed since the last rotation.
     changed: BTreeMap<(Table, Bytes), Change>,
@@ -257,6 +261,12 @@ impl StateMachine {
     /// The applied index up to which the engine is durable.
     pub fn durable(&self) -> Index {
         self.durable
+    }
+
+    /// Applies no command that is newer than that: as a release with this number, for tests of
+    /// upgrades.
+    pub fn pretend(&mut self, command_version: u32) {
+        self.command_version = command_version.min(COMMAND_VERSION);
     }
 
     /// A view for reads from any thread, while entries are applied.

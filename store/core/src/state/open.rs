@@ -21,7 +21,7 @@ use super::rows::{self, Peek};
 use super::running::RunningHash;
 use super::shared::{Memtables, Shared};
 use super::versions::{Stamp, Versions};
-use super::{Genesis, Limits, StateMachine, tree};
+use super::{COMMAND_VERSION, Genesis, Limits, StateMachine, tree};
 use crate::engine::{Engine, Table, WriteBatch};
 
 impl StateMachine {
@@ -104,6 +104,7 @@ impl StateMachine {
             rotated_at: (marks.applied.index, marks.swept),
             mark: marks.applied,
             hash,
+            command_version: COMMAND_VERSION,
             changed: BTreeMap::new(),
             changed_immutable: BTreeMap::new(),
             dropped: Vec::new(),

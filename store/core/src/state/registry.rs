@@ -12,7 +12,7 @@ use prost::Message;
 use super::error::StateError;
 use super::meta;
 use crate::Roster;
-use crate::engine::{Engine, Table};
+use crate::engine::{Engine, EngineError, Table};
 
 /// The cluster metadata at one index.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -24,6 +24,8 @@ pub(super) struct Registry {
     pub(super) version: Option<String>,
     /// The newest kind of command that each member can apply, as published.
     pub(super) command_versions: BTreeMap<u64, u32>,
+    /// The cluster version to which a downgrade is in progress.
+    pub(super) downgrade: Option<String>,
     /// The cluster follows another one.
     pub(super) is_standby: bool,
 }
@@ -68,10 +70,16 @@ impl Registry {
             registry.command_versions.insert(id(member)?, version);
         }
         registry.is_standby = engine.get(Table::Meta, meta::STANDBY)?.is_some();
-        let version = engine.get(Table::Meta, meta::CLUSTER_VERSION)?;
-        registry.version = version.map(|text| String::from_utf8_lossy(&text).into_owned());
+        registry.version = text(engine, meta::CLUSTER_VERSION)?;
+        registry.downgrade = text(engine, meta::DOWNGRADE)?;
         Ok(registry)
     }
+}
+
+/// A row of the `Meta` table that is a text.
+pub(super) fn text(engine: &dyn Engine, key: &[u8]) -> Result<Option<String>, EngineError> {
+    let row = engine.get(Table::Meta, key)?;
+    Ok(row.map(|text| String::from_utf8_lossy(&text).into_owned()))
 }
 
 /// The row key of a member or a removed member.

@@ -42,7 +42,7 @@ impl StateMachine {
             | Op::LeaseExpire(_)
             | Op::LeaseCheckpoint(_) => is_standby.then_some(Error::Standby),
             Op::Alarm(_) | Op::MemberAttributes(_) | Op::ClusterVersion(_) => None,
-            Op::AsUser(_) | Op::HashCheck(_) => None,
+            Op::Downgrade(_) | Op::AsUser(_) | Op::HashCheck(_) => None,
         }
     }
 

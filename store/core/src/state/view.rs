@@ -14,7 +14,7 @@ use super::keys::KeyRange;
 use super::shared::{Memtables, ReadError, Reads, Shared, missing};
 use super::stream::RangeStream;
 use super::txn::Plan;
-use super::{check, range};
+use super::{check, meta, range, registry};
 use crate::engine::EngineSize;
 use crate::tree::HISTORY_BYTES_MAX;
 use crate::{ClusterId, Index, Roster};
@@ -130,6 +130,20 @@ impl ReadView {
         self.shared.registry.read().version.clone()
     }
 
+    /// The cluster version that the engine holds durably: everything up to the entry that set it is
+    /// in the engine. `None` before the first one.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub fn storage_version(&self) -> Result<Option<String>, Error> {
+        Ok(registry::text(&*self.shared.engine, meta::CLUSTER_VERSION)?)
+    }
+
+    /// The cluster version to which a downgrade is in progress.
+    pub fn downgrade(&self) -> Option<String> {
+        self.shared.registry.read().downgrade.clone()
+    }
+
     /// The size of the engine.
     pub fn size(&self) -> EngineSize {
         self.shared.engine.size()
@@ -150,6 +164,13 @@ impl ReadView {
     /// edge raises the NOSPACE alarm and refuses it. A cost of 0 always fits.
     pub fn has_room(&self, cost: u64) -> bool {
         cost == 0 || self.held_bytes().saturating_add(cost) < self.shared.limits.quota_bytes
+    }
+
+    /// Whether the store holds so much less than the quota that the NOSPACE alarm may end: a tenth
+    /// of the quota less, so that the alarm does not come and go with each request.
+    pub fn has_room_again(&self) -> bool {
+        let quota = self.shared.limits.quota_bytes;
+        self.held_bytes() < quota - quota / 10
     }
 
     /// Whether a change of the v2 tree of that cost still fits. The limit is one and a half times

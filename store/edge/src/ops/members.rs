@@ -3,6 +3,7 @@
 use axum::extract::State;
 use axum::response::Response;
 use http::{HeaderValue, Method};
+use keelson_core::ClusterId;
 use keelson_proto::etcdserverpb;
 use serde::Serialize;
 
@@ -40,13 +41,18 @@ impl<'a> From<&'a etcdserverpb::Member> for MemberBody<'a> {
 pub(super) async fn members<B: Backend>(method: Method, State(backend): State<B>) -> Response {
     let refused = go::only(&Method::GET, &method).err();
     let mut response = refused.unwrap_or_else(|| list(&backend.members()));
-    let cluster_id = HeaderValue::from_str(&backend.cluster_id().to_string());
+    add_cluster_id(&mut response, backend.cluster_id());
+    response
+}
+
+/// Adds the header with the id of the cluster.
+pub(super) fn add_cluster_id(response: &mut Response, cluster: ClusterId) {
+    let cluster_id = HeaderValue::from_str(&cluster.to_string());
     let cluster_id = cluster_id.expect("hexadecimal digits are visible");
     response.headers_mut().insert(
         http::HeaderName::from_bytes(CLUSTER_ID.as_bytes()).expect("a token"),
         cluster_id,
     );
-    response
 }
 
 fn list(members: &[etcdserverpb::Member]) -> Response {

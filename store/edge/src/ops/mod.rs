@@ -1,6 +1,7 @@
 //! The operator's paths: `/health`, `/livez`, `/readyz`, `/metrics`, `/version`, `/debug/vars`, and
-//! `/members` on the peer port.
+//! `/members` and `/downgrade/enabled` on the peer port.
 
+mod downgrade;
 mod health;
 mod members;
 mod metrics;
@@ -33,5 +34,6 @@ pub fn peer_router<B: Backend>(backend: B) -> Router {
     Router::new()
         .route("/version", any(version::version::<B>))
         .route("/members", any(members::members::<B>))
+        .route("/downgrade/enabled", any(downgrade::enabled::<B>))
         .with_state(backend)
 }

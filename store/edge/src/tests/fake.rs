@@ -329,6 +329,16 @@ impl Backend for Fake {
         Err(Error::BadLeaderTransferee)
     }
 
+    async fn downgrade(&self, request: DowngradeRequest) -> Result<DowngradeResponse, Error> {
+        match request.version.as_str() {
+            "" => Err(Error::WrongDowngradeFormat),
+            version => Ok(DowngradeResponse {
+                header: full(None),
+                version: version.to_owned(),
+            }),
+        }
+    }
+
     fn status(&self) -> StatusResponse {
         self.own_status()
     }

@@ -87,6 +87,12 @@ async fn refusals_have_etcds_code_and_text() {
     assert_eq!(file, b"abc");
     // Scheduled jobs call it, but freed space is reused without it.
     maintenance.defragment(DefragmentRequest {}).await.unwrap();
+    let downgrade = DowngradeRequest::default();
+    check(
+        maintenance.downgrade(downgrade).await,
+        Code::InvalidArgument,
+        "etcdserver: wrong downgrade target version format",
+    );
 }
 
 #[tokio::test]

@@ -8,6 +8,8 @@ use axum::routing::any;
 use http_body_util::BodyExt;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use keelson_proto::etcdserverpb::{AlarmMember, AlarmType};
+use keelson_proto::internal::command::Op;
+use keelson_proto::internal::{ClusterVersion, Downgrade};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -151,6 +153,32 @@ async fn the_peer_port_lists_members_as_etcds_does() {
     assert!(head.starts_with("HTTP/1.1 200 OK\r\n"));
     let unknown = http(&port, "GET", "/health").await;
     check(unknown, "404 Not Found", "404 page not found\n");
+}
+
+#[tokio::test]
+async fn the_peer_port_states_whether_a_downgrade_is_in_progress() {
+    let port = Port::peer().await;
+    let path = "/downgrade/enabled";
+    let (head, body) = http(&port, "GET", path).await;
+    assert!(head.contains("\r\nContent-Type: text/plain\r\n"), "{head}");
+    assert!(head.contains("\r\nX-Etcd-Cluster-Id: beef\r\n"), "{head}");
+    assert_eq!(body, "false");
+    let version = Op::ClusterVersion(ClusterVersion {
+        version: "3.5.0".to_owned(),
+    });
+    let downgrade = Op::Downgrade(Downgrade {
+        target: "3.4.0".to_owned(),
+    });
+    for op in [version, downgrade] {
+        port.fake.apply(op).unwrap().unwrap();
+    }
+    check(http(&port, "GET", path).await, "200 OK", "true");
+    let (head, _) = http(&port, "POST", path).await;
+    assert!(head.starts_with("HTTP/1.1 405 Method Not Allowed\r\n"));
+    port.fake.set(|state| state.leaderless = true);
+    let failed = "failed linearized read: etcdserver: request timed out\n";
+    let answer = http(&port, "GET", path).await;
+    check(answer, "500 Internal Server Error", failed);
 }
 
 /// A leader without a quorum was reported healthy for seven more seconds.

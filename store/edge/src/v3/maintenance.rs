@@ -56,10 +56,6 @@ pub(crate) fn alarm_name(alarm: &AlarmMember) -> String {
     )
 }
 
-fn not_offered<T>(what: &'static str) -> Result<T, Status> {
-    Err(Error::Unimplemented(what).into())
-}
-
 #[tonic::async_trait]
 impl<B: Backend> maintenance_server::Maintenance for Maintenance<B> {
     async fn alarm(
@@ -133,9 +129,12 @@ impl<B: Backend> maintenance_server::Maintenance for Maintenance<B> {
 
     async fn downgrade(
         &self,
-        _request: Request<DowngradeRequest>,
+        request: Request<DowngradeRequest>,
     ) -> Result<Response<DowngradeResponse>, Status> {
-        not_offered("keelson: Downgrade is not offered by this version")
+        let backend = self.sessions.of(&request).await?;
+        Ok(Response::new(
+            backend.downgrade(request.into_inner()).await?,
+        ))
     }
 }
 

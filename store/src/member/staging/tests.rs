@@ -31,6 +31,7 @@ async fn a_snapshot_that_comes_to_nothing_leaves_nothing() {
             map_bytes: 1 << 30,
         },
         limits: Limits::default(),
+        command_version: keelson_core::state::COMMAND_VERSION,
         executor: MemberExecutor::new(),
         slot: Arc::clone(&shared),
     };

@@ -130,6 +130,8 @@ impl Check<'_> {
             },
             // The members' own. The v2 API has its own users.
             Op::MemberAttributes(_) | Op::ClusterVersion(_) => false,
+            // As in etcd: root alone.
+            Op::Downgrade(_) => false,
             Op::Tree(_) | Op::TreeExpire(_) => false,
             Op::LeaseExpire(_) | Op::LeaseCheckpoint(_) | Op::Replicate(_) => false,
             Op::HashCheck(_) => false,

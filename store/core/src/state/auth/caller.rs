@@ -85,7 +85,7 @@ fn is_members_own(op: &Op) -> bool {
         Op::LeaseExpire(_) | Op::LeaseCheckpoint(_) | Op::Replicate(_) => true,
         Op::HashCheck(_) => true,
         Op::Put(_) | Op::DeleteRange(_) | Op::Txn(_) | Op::Compaction(_) => false,
-        Op::Alarm(_) | Op::LeaseGrant(_) | Op::LeaseRevoke(_) => false,
+        Op::Alarm(_) | Op::LeaseGrant(_) | Op::LeaseRevoke(_) | Op::Downgrade(_) => false,
         Op::Auth(_) | Op::AsUser(_) => false,
     }
 }

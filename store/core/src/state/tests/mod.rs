@@ -8,6 +8,7 @@ mod cluster;
 mod compaction;
 mod concurrent;
 mod damage;
+mod downgrade;
 mod harness;
 mod hashes;
 mod leases;

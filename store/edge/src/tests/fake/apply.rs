@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use keelson_core::state;
 use keelson_core::{Committed, Entry, EntryKind, Index, ProposalId, Term, proposal};
-use keelson_proto::etcdserverpb::{ResponseHeader, StatusResponse};
+use keelson_proto::etcdserverpb::{DowngradeInfo, ResponseHeader, StatusResponse};
 use keelson_proto::internal::Command;
 use keelson_proto::internal::command::Op;
 use prost::Message;
@@ -61,6 +61,10 @@ impl Fake {
             raft_applied_index: 11,
             raft_term: TERM,
             is_learner: self.is_learner(),
+            downgrade_info: self.0.view.downgrade().map(|target_version| DowngradeInfo {
+                enabled: true,
+                target_version,
+            }),
             ..StatusResponse::default()
         }
     }
