@@ -5,6 +5,7 @@ mod addresses;
 mod compaction;
 mod error;
 mod host;
+mod space;
 #[cfg(test)]
 mod tests;
 
@@ -13,8 +14,8 @@ use std::time::Duration;
 
 use keelson_store::Config;
 use keelson_store::config::{
-    AuditPolicy, COMMAND_VERSION, InitialClusterState, PeerTlsFiles, QUOTA_BYTES_DEFAULT,
-    StorageEngine, Url, check_bindable,
+    AuditPolicy, COMMAND_VERSION, InitialClusterState, PeerTlsFiles, StorageEngine, Url,
+    check_bindable,
 };
 use keelson_store::edge::Access;
 
@@ -23,6 +24,7 @@ pub(crate) use self::addresses::ClientListeners;
 use self::compaction::auto_compaction;
 pub(crate) use self::error::OptionsError;
 pub(crate) use self::host::{Bootstrap, ClusterList, HostOptions, ProxyTimes};
+use self::space::{bootstrap_defrag_bytes, quota_bytes};
 use crate::flags::{self, Effect, Values, parse_cluster};
 use crate::host::BackupPlan;
 use crate::logging::LogOptions;
@@ -297,8 +299,9 @@ fn config(values: &Values, urls: &Addresses) -> Result<Config, OptionsError> {
             count => count,
         },
         snapshot_catchup_entries: values.count(newest(values, "snapshot-catchup-entries")),
-        quota_bytes: quota_bytes(values.signed("quota-backend-bytes")),
+        quota_bytes: quota_bytes(values),
         audits: AuditPolicy::default(),
+        bootstrap_defrag_bytes: bootstrap_defrag_bytes(values),
         auto_compaction: auto_compaction(values)?,
         max_txn_ops: values.size("max-txn-ops"),
         watch_progress_interval_ms: ms(values, newest(values, "watch-progress-notify-interval")),
@@ -368,14 +371,6 @@ fn newest(values: &Values, name: &'static str) -> &'static str {
 
 /// As etcd: 0 is the default.
 const SNAPSHOT_COUNT_DEFAULT: u64 = 10_000;
-
-/// etcd: 0 is the default, a negative number is no quota.
-fn quota_bytes(given: i64) -> u64 {
-    match given {
-        0 => QUOTA_BYTES_DEFAULT,
-        given => u64::try_from(given).unwrap_or(u64::MAX),
-    }
-}
 
 /// The options of the log, which is opened first so that later errors are logged as requested.
 pub(crate) fn log_options(values: &Values) -> Result<LogOptions, String> {

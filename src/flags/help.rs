@@ -38,7 +38,7 @@ const COMMANDS: [(&str, &str); 17] = [
     ),
     (
         "util",
-        "Show, hash and restore snapshots; check files (util check).",
+        "Show, hash and restore snapshots; check and defragment files.",
     ),
     (
         "gateway",

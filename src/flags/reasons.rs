@@ -16,7 +16,7 @@ pub(super) const NO_TRACING: &str = "there is no tracing yet";
 pub(super) const CUTS_WATCHES: &str = "a bound on reads would cut watches";
 pub(super) const NO_CHECKS: &str = "members do not compare their data by themselves yet";
 pub(super) const OWN_STEPS: &str = "a compaction goes in small steps between other work";
-pub(super) const NO_DEFRAG: &str = "freed space is used again, without defragmentation";
+pub(super) const NO_PAUSE: &str = "a member serves while it is defragmented";
 pub(super) const ENDS_ITSELF: &str =
     "a downgrade ends with the entry by which its last member states its release";
 pub(super) const LEASES_LAST: &str =

@@ -53,8 +53,9 @@ group! { FEATURES, "Features",
         "Duration of periodical watch progress notification.";
     "warning-apply-duration", Duration, "100ms", Works =>
         "Time after which a slow apply is logged.";
-    "bootstrap-defrag-threshold-megabytes", Count, "0", Inert(NO_DEFRAG) =>
-        "Defragment at start when that frees at least so much.";
+    "bootstrap-defrag-threshold-megabytes", Count, "0", Works =>
+        "Defragment after the start when that frees at least so much (0: never). Requests are\n\
+         served meanwhile.";
     "max-learners", Count, "1", Works =>
         "Maximum number of learner members in the cluster membership.";
     "downgrade-check-time", Duration, "5s", Inert(ENDS_ITSELF) =>
@@ -102,7 +103,7 @@ group! { EXPERIMENTAL, "Experimental names of etcd 2 to 3.5",
         "Now --memory-mlock.";
     "experimental-txn-mode-write-with-shared-buffer", Bool, "true", Inert(NO_BBOLT) =>
         "Share the read buffer with write transactions.";
-    "experimental-bootstrap-defrag-threshold-megabytes", Count, "0", Inert(NO_DEFRAG) =>
+    "experimental-bootstrap-defrag-threshold-megabytes", Count, "0", Works =>
         "Now --bootstrap-defrag-threshold-megabytes.";
     "experimental-max-learners", Count, "1", Works =>
         "Now --max-learners.";
@@ -112,7 +113,7 @@ group! { EXPERIMENTAL, "Experimental names of etcd 2 to 3.5",
         "Now --snapshot-catchup-entries.";
     "experimental-downgrade-check-time", Duration, "5s", Inert(ENDS_ITSELF) =>
         "Now --downgrade-check-time.";
-    "experimental-stop-grpc-service-on-defrag", Bool, "false", Inert(NO_DEFRAG) =>
+    "experimental-stop-grpc-service-on-defrag", Bool, "false", Inert(NO_PAUSE) =>
         "Stop the gRPC service while defragmenting.";
     "experimental-enable-distributed-tracing", Bool, "false", Inert(NO_TRACING) =>
         "Now --enable-distributed-tracing.";

@@ -2,6 +2,8 @@
 
 use keelson_store::config::AutoCompaction;
 
+use keelson_store::config::QUOTA_BYTES_DEFAULT;
+
 use super::*;
 use crate::flags::syntax::{Parsed, parse};
 

@@ -224,6 +224,10 @@ impl Backend for Store {
         Store::move_leader(self, target).await
     }
 
+    async fn defragment(&self) -> Result<(), Error> {
+        Store::defragment(self).await
+    }
+
     async fn downgrade(&self, request: DowngradeRequest) -> Result<DowngradeResponse, Error> {
         Store::downgrade(self, request).await
     }

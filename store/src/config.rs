@@ -92,6 +92,8 @@ pub struct Config {
     pub quota_bytes: u64,
     /// When members compare their running hashes: after 4,096 entries, or 10 s after the last one.
     pub audits: AuditPolicy,
+    /// Defragment after the start if that frees at least so many bytes; 0 for never.
+    pub bootstrap_defrag_bytes: u64,
     /// Compaction by the leader; `None` leaves it to clients.
     pub auto_compaction: Option<AutoCompaction>,
     /// Operations in one transaction, 128.
@@ -187,6 +189,7 @@ impl Config {
             snapshot_catchup_entries: 5_000,
             quota_bytes: QUOTA_BYTES_DEFAULT,
             audits: AuditPolicy::default(),
+            bootstrap_defrag_bytes: 0,
             auto_compaction: None,
             max_txn_ops: 128,
             watch_progress_interval_ms: 600_000,

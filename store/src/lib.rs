@@ -31,6 +31,7 @@ pub mod check;
 mod cluster;
 mod compaction;
 pub mod config;
+pub mod defrag;
 mod disk;
 mod downgrade;
 mod engine;

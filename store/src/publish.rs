@@ -78,8 +78,8 @@ async fn proposed_or_applied<T>(
     }
 }
 
-/// Keeps the cluster version while this member leads, as etcd's monitor does: proposes the first
-/// one, and a higher one once all members are of a newer release, unless a downgrade is in progress.
+/// Keeps the cluster version while this member leads, as etcd's monitor does. It proposes the first
+/// one, and a higher one once all members are of a newer release and no downgrade is in progress.
 pub(crate) async fn agree_on_version(store: Store) {
     let mut soft_state = store.inner.shared.watch_soft_state();
     let mut known = store.view().cluster_version();

@@ -1,6 +1,7 @@
 //! The handle to a member: start, readiness, serving and shutdown.
 
 mod assemble;
+mod limits;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -13,7 +14,9 @@ use keelson_core::{ClusterId, MemberId};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use self::limits::client_limits;
 use crate::config::peer_tls::PeerTls;
+use crate::defrag::Storage;
 use crate::edge::v2::{LogLevel, V2};
 use crate::edge::{CallMetrics, SeenTokens};
 use crate::lease::{self, LessorInbox};
@@ -67,6 +70,8 @@ pub(crate) struct Inner {
     pub(crate) watches: Watches,
     /// Why this member's NOSPACE alarm is raised.
     pub(crate) alarm_reason: Reason,
+    /// Where the engine is kept.
+    pub(crate) storage: Storage,
     /// Bounds the snapshots that operators are sent at a time.
     pub(crate) snapshot_slots: Arc<tokio::sync::Semaphore>,
     /// The commit index that the log held when the member started.
@@ -84,12 +89,6 @@ pub(crate) struct Inner {
     threads: Mutex<Vec<JoinHandle<()>>>,
     tasks: Mutex<Vec<tokio::task::JoinHandle<()>>>,
 }
-
-/// grpc-go's least interval of a client's PINGs where none is configured.
-const GRPC_GO_KEEPALIVE_MIN: Duration = Duration::from_secs(5 * 60);
-
-/// grpc-go's servers ping no more often.
-const GRPC_GO_INTERVAL_MIN: Duration = Duration::from_secs(1);
 
 impl Store {
     /// Starts a member from its data directory, or founds it. It opens its peer port if the
@@ -148,6 +147,7 @@ impl Store {
         store.spawn(lease::lessor::run(store.clone()));
         store.spawn(crate::compaction::run(store.clone()));
         store.spawn(crate::space::watch(store.clone()));
+        store.spawn(crate::defrag::at_start(store.clone()));
         store.spawn(crate::jwt::watch(store.clone()));
         store.spawn(fan_out);
         store.spawn(store.inner.watches.clone().fan_out(fatal));
@@ -276,6 +276,8 @@ impl Store {
             }
         });
         let _ = tokio::time::timeout(Duration::from_secs(6), joined).await;
+        let defragmenting = self.inner.storage.defragmenting.lock();
+        let _ = tokio::time::timeout(Duration::from_secs(6), defragmenting).await;
         self.inner.waiters.close_all();
         self.inner.hub.cut_all();
         self.inner.reads.close_all();
@@ -381,24 +383,4 @@ impl Store {
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.inner.tasks.lock().push(tokio::spawn(task));
     }
-}
-
-/// The bounds of the client port.
-fn client_limits(config: &Config) -> crate::edge::Limits {
-    let mut limits = crate::edge::Limits::default().with_streams(config.max_concurrent_streams);
-    limits.access = config.access.clone();
-    limits.keepalive_min = Some(match config.grpc_keepalive_min_ms {
-        0 => GRPC_GO_KEEPALIVE_MIN,
-        min => Duration::from_millis(min),
-    });
-    let (interval, timeout) = (
-        config.grpc_keepalive_interval_ms,
-        config.grpc_keepalive_timeout_ms,
-    );
-    if interval != 0 && timeout != 0 {
-        let interval = Duration::from_millis(interval);
-        limits.keepalive_interval = Some(interval.max(GRPC_GO_INTERVAL_MIN));
-        limits.keepalive_timeout = Duration::from_millis(timeout);
-    }
-    limits
 }

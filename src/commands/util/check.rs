@@ -24,34 +24,34 @@ pub(super) struct CheckArguments {
 
 /// The verdicts, worst last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Verdict {
+enum CheckVerdict {
     Whole,
     Unchecked,
     Damaged,
 }
 
-impl Verdict {
-    fn of(report: &CheckReport) -> Verdict {
+impl CheckVerdict {
+    fn of(report: &CheckReport) -> CheckVerdict {
         match (report.damaged.is_empty(), report.unchecked.is_empty()) {
-            (false, _) => Verdict::Damaged,
-            (true, false) => Verdict::Unchecked,
-            (true, true) => Verdict::Whole,
+            (false, _) => CheckVerdict::Damaged,
+            (true, false) => CheckVerdict::Unchecked,
+            (true, true) => CheckVerdict::Whole,
         }
     }
 
     const fn exit_status(self) -> u8 {
         match self {
-            Verdict::Whole => 0,
-            Verdict::Damaged => 1,
-            Verdict::Unchecked => 2,
+            CheckVerdict::Whole => 0,
+            CheckVerdict::Damaged => 1,
+            CheckVerdict::Unchecked => 2,
         }
     }
 
     const fn text(self) -> &'static str {
         match self {
-            Verdict::Whole => "nothing is damaged\n",
-            Verdict::Unchecked => "nothing that was read is damaged, and not all was read\n",
-            Verdict::Damaged => {
+            CheckVerdict::Whole => "nothing is damaged\n",
+            CheckVerdict::Unchecked => "nothing that was read is damaged, and not all was read\n",
+            CheckVerdict::Damaged => {
                 "something is damaged: restore a snapshot, or replace this member\n"
             }
         }
@@ -68,7 +68,7 @@ impl CheckArguments {
     }
 
     /// What is found, what could not be read at all, and the worst verdict.
-    fn check(&self) -> (String, String, Verdict) {
+    fn check(&self) -> (String, String, CheckVerdict) {
         let mut checks = Vec::new();
         if let Some(dir) = &self.data_dir {
             checks.push(directory(dir, self.wal_dir.as_deref()));
@@ -76,16 +76,17 @@ impl CheckArguments {
         for path in &self.snapshots {
             checks.extend(snapshots(path));
         }
-        let (mut output, mut errors, mut worst) = (String::new(), String::new(), Verdict::Whole);
+        let (mut output, mut errors, mut worst) =
+            (String::new(), String::new(), CheckVerdict::Whole);
         for check in checks {
             let verdict = match check {
                 Ok(report) => {
                     output += &text(&report);
-                    Verdict::of(&report)
+                    CheckVerdict::of(&report)
                 }
                 Err(error) => {
                     errors += &format!("keelson util check: {error}\n");
-                    Verdict::Unchecked
+                    CheckVerdict::Unchecked
                 }
             };
             worst = worst.max(verdict);
@@ -133,7 +134,7 @@ fn text(report: &CheckReport) -> String {
     let unchecked = &report.unchecked;
     let unchecked = unchecked.iter().map(|line| format!("UNCHECKED {line}\n"));
     let lines = found.chain(damaged).chain(unchecked);
-    lines.collect::<String>() + Verdict::of(report).text()
+    lines.collect::<String>() + CheckVerdict::of(report).text()
 }
 
 #[cfg(test)]
@@ -169,7 +170,7 @@ mod tests {
         ];
         for (damaged, unchecked, status, begin) in cases {
             let report = report(damaged, unchecked);
-            assert_eq!(Verdict::of(&report).exit_status(), status);
+            assert_eq!(CheckVerdict::of(&report).exit_status(), status);
             assert!(text(&report).starts_with(begin), "{}", text(&report));
         }
     }
@@ -189,8 +190,8 @@ mod tests {
             arguments.check()
         };
         let (output, errors, worst) = verdict(&[&missing, &broken]);
-        assert_eq!(worst, Verdict::Damaged, "{output}{errors}");
+        assert_eq!(worst, CheckVerdict::Damaged, "{output}{errors}");
         assert!(output.contains("DAMAGED") && errors.contains("none.db"));
-        assert_eq!(verdict(&[&missing]).2, Verdict::Unchecked);
+        assert_eq!(verdict(&[&missing]).2, CheckVerdict::Unchecked);
     }
 }

@@ -2,6 +2,7 @@
 //! files.
 
 mod check;
+mod defrag;
 mod output;
 mod restore;
 
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use keelson_store::defrag::StoppedDefragError;
 use keelson_store::snapshot::{self, InputError, SnapshotFile};
 use tokio::runtime::Builder;
 
@@ -29,6 +31,8 @@ enum UtilCommand {
     /// Snapshots, of Keelson and of etcd.
     #[command(subcommand)]
     Snapshot(SnapshotCommand),
+    /// Return the room of deleted keys to the disk, of a stopped member.
+    Defrag(defrag::DefragArguments),
     /// Read all of a data directory or of snapshots, and list what is damaged.
     Check(check::CheckArguments),
 }
@@ -69,6 +73,8 @@ enum UtilError {
     #[error(transparent)]
     Input(#[from] InputError),
     #[error(transparent)]
+    Defrag(#[from] StoppedDefragError),
+    #[error(transparent)]
     Restore(#[from] RestoreCommandError),
 }
 
@@ -80,12 +86,13 @@ pub(super) fn command() -> clap::Command {
 /// Runs the command.
 pub(crate) fn run(words: &[String]) -> ExitCode {
     let arguments = UtilArguments::parse_from(words);
-    let command = match arguments.command {
+    let output: Box<dyn FnOnce() -> Result<String, UtilError>> = match arguments.command {
         UtilCommand::Check(arguments) => return arguments.run(),
-        UtilCommand::Snapshot(command) => command,
+        UtilCommand::Defrag(arguments) => Box::new(|| Ok(arguments.run()?)),
+        UtilCommand::Snapshot(command) => Box::new(|| command.run()),
     };
     super::run("util", Builder::new_current_thread(), async {
-        command.run().map(|text| {
+        output().map(|text| {
             crate::print(&text);
             None::<Stop>
         })

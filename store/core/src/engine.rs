@@ -4,6 +4,7 @@
 //! durable as a whole or not at all. Its errors are fatal to the member. `keelson-store` has the
 //! engines that write to disk.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -120,6 +121,11 @@ pub trait Engine: Send + Sync {
 
     /// The current size.
     fn size(&self) -> EngineSize;
+
+    /// The engine as its own type, if it is of one that callers know.
+    fn as_any(&self) -> Option<&dyn Any> {
+        None
+    }
 }
 
 /// An engine in memory: for the simulator, for tests, and for `--storage-engine=memory`.

@@ -246,6 +246,9 @@ pub trait Backend: Clone + Send + Sync + 'static {
         target: MemberId,
     ) -> impl Future<Output = Result<MoveLeaderResponse, Error>> + Send;
 
+    /// Returns the room of deleted rows to the disk.
+    fn defragment(&self) -> impl Future<Output = Result<(), Error>> + Send;
+
     /// Checks, begins or cancels a downgrade of the cluster.
     fn downgrade(
         &self,

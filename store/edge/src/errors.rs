@@ -1,11 +1,14 @@
 //! The mapping from `Error` to the wire: a gRPC code, and the HTTP status that grpc-gateway
 //! derives from it. The texts are the errors' own.
 
-use http::StatusCode;
 use keelson_core::state;
 use tonic::{Code, Status};
 
 use crate::Error;
+
+mod http_status;
+
+pub use self::http_status::http_status;
 
 /// The gRPC code that etcd sends with the error.
 pub(crate) fn code(error: &Error) -> Code {
@@ -71,27 +74,6 @@ impl From<Error> for Status {
     #[cold]
     fn from(error: Error) -> Status {
         Status::new(code(&error), error.to_string())
-    }
-}
-
-/// The HTTP status for a gRPC code: grpc-gateway's `runtime.HTTPStatusFromCode`, as in etcd 3.5
-/// to 3.7. The older gateway of etcd 3.4 differs in one: 412 for `FailedPrecondition`.
-pub fn http_status(code: Code) -> StatusCode {
-    match code {
-        Code::Ok => StatusCode::OK,
-        Code::Cancelled => StatusCode::REQUEST_TIMEOUT,
-        Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange => {
-            StatusCode::BAD_REQUEST
-        }
-        Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
-        Code::NotFound => StatusCode::NOT_FOUND,
-        Code::AlreadyExists | Code::Aborted => StatusCode::CONFLICT,
-        Code::PermissionDenied => StatusCode::FORBIDDEN,
-        Code::Unauthenticated => StatusCode::UNAUTHORIZED,
-        Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
-        Code::Unimplemented => StatusCode::NOT_IMPLEMENTED,
-        Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-        Code::Unknown | Code::Internal | Code::DataLoss => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 

@@ -147,7 +147,7 @@ fn open(dir: &Path, scratch: Scratch<'_>, report: &mut CheckReport) -> Option<Ar
 
 type OpenedCopy = Result<(Arc<dyn Engine>, String), EngineError>;
 
-/// Opens a copy of the engine. `None` if the copy failed, which is no damage: the report says so.
+/// Opens a copy of the engine. `None` if the copy failed, which is no damage: the report has it.
 fn open_copy(
     kind: StorageEngine,
     dir: &Path,

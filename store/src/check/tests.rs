@@ -132,7 +132,7 @@ async fn damage_is_named() {
     };
     let (engine, log) = (of("data.mdb"), of(".wal"));
     let pages = fs::metadata(&engine).unwrap().len() as usize / 4096;
-    // The first two pages say where the others are.
+    // The first two pages name the others.
     damage(&engine, (2..pages).map(|page| page * 4096));
     let report = checked(&data);
     let first = &report.damaged[0];

@@ -7,6 +7,7 @@
 pub mod generation;
 #[cfg(feature = "lmdb")]
 mod lmdb;
+mod movable;
 #[cfg(any(feature = "lmdb", feature = "sled"))]
 mod pack;
 #[cfg(feature = "sled")]
@@ -25,6 +26,8 @@ use keelson_core::engine::{Engine, EngineError, MemoryEngine};
 pub use lmdb::LmdbEngine;
 #[cfg(feature = "sled")]
 pub use sled::SledEngine;
+
+pub use movable::MovableEngine;
 
 use crate::disk::{Disk, RealDisk};
 
@@ -109,6 +112,19 @@ impl StorageEngine {
 /// A damaged or foreign directory, the disk, or an engine that the build does not contain. The
 /// text contains the remedy.
 pub fn open(
+    engine: StorageEngine,
+    dir: &Path,
+    map_bytes: u64,
+) -> Result<Arc<dyn Engine>, EngineError> {
+    let opened = open_unmovable(engine, dir, map_bytes)?;
+    Ok(match engine {
+        StorageEngine::Lmdb => Arc::new(MovableEngine::new(opened)),
+        StorageEngine::Sled | StorageEngine::Memory => opened,
+    })
+}
+
+/// [`open`] without the possibility to move the engine.
+pub(crate) fn open_unmovable(
     engine: StorageEngine,
     dir: &Path,
     map_bytes: u64,

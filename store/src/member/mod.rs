@@ -31,3 +31,7 @@ pub(crate) mod staging;
 pub(crate) mod traffic;
 pub(crate) mod waiters;
 pub(crate) mod worker;
+
+#[cfg(test)]
+#[cfg(feature = "lmdb")]
+mod full_disk;

@@ -17,6 +17,7 @@ use tonic::service::Routes;
 
 use super::{Inner, Store};
 use crate::Config;
+use crate::defrag::Storage;
 use crate::disk::RealDisk;
 use crate::edge::{CallMetrics, SeenTokens};
 use crate::lease::LessorInbox;
@@ -83,6 +84,7 @@ pub(super) fn assemble(
     let consensus = wiring.consensus(consensus, log);
     wiring.executor.start(Worker::new(consensus, applier));
     let threads = wiring.threads(parts.wal, log_jobs, flush_jobs)?;
+    let storage = Storage::new(&parts.generations, parts.options);
     let stager = Stager {
         generations: parts.generations,
         options: parts.options,
@@ -110,6 +112,7 @@ pub(super) fn assemble(
         hub: wiring.hub,
         watches,
         alarm_reason: Reason::at_start(),
+        storage,
         snapshot_slots: Arc::new(tokio::sync::Semaphore::new(crate::snapshot::SNAPSHOTS_MAX)),
         committed_at_start: parts.committed,
         is_new: parts.is_new,

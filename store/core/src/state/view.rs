@@ -15,7 +15,7 @@ use super::shared::{Memtables, ReadError, Reads, Shared, missing};
 use super::stream::RangeStream;
 use super::txn::Plan;
 use super::{check, meta, range, registry};
-use crate::engine::EngineSize;
+use crate::engine::{Engine, EngineSize};
 use crate::tree::HISTORY_BYTES_MAX;
 use crate::{ClusterId, Index, Roster};
 
@@ -142,6 +142,11 @@ impl ReadView {
     /// The cluster version to which a downgrade is in progress.
     pub fn downgrade(&self) -> Option<String> {
         self.shared.registry.read().downgrade.clone()
+    }
+
+    /// The engine, for maintenance. Rows are written by the state machine alone.
+    pub fn engine(&self) -> Arc<dyn Engine> {
+        Arc::clone(&self.shared.engine)
     }
 
     /// The size of the engine.

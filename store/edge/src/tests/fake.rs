@@ -27,6 +27,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_stream::Stream;
 
+use self::apply::own_downgrade;
 pub(crate) use self::condition::Condition;
 use self::header::{full, hashed, hashed_kv, pieces, versions, with_full_header};
 use super::hub::{FakeHub, FakeWatch};
@@ -329,14 +330,12 @@ impl Backend for Fake {
         Err(Error::BadLeaderTransferee)
     }
 
+    async fn defragment(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
     async fn downgrade(&self, request: DowngradeRequest) -> Result<DowngradeResponse, Error> {
-        match request.version.as_str() {
-            "" => Err(Error::WrongDowngradeFormat),
-            version => Ok(DowngradeResponse {
-                header: full(None),
-                version: version.to_owned(),
-            }),
-        }
+        own_downgrade(request)
     }
 
     fn status(&self) -> StatusResponse {
@@ -348,16 +347,7 @@ impl Backend for Fake {
     }
 
     fn members(&self) -> Vec<Member> {
-        if let Some(members) = self.condition().members.clone() {
-            return members;
-        }
-        vec![Member {
-            id: MEMBER,
-            name: "m1".to_owned(),
-            peer_ur_ls: vec!["http://127.0.0.1:2380".to_owned()],
-            client_ur_ls: vec![format!("http://{}", self.0.address)],
-            is_learner: self.is_learner(),
-        }]
+        self.own_members()
     }
 
     fn leader(&self) -> MemberId {

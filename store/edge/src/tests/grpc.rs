@@ -85,7 +85,6 @@ async fn refusals_have_etcds_code_and_text() {
         file.extend_from_slice(&piece.blob);
     }
     assert_eq!(file, b"abc");
-    // Scheduled jobs call it, but freed space is reused without it.
     maintenance.defragment(DefragmentRequest {}).await.unwrap();
     let downgrade = DowngradeRequest::default();
     check(

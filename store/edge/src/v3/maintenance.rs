@@ -1,7 +1,7 @@
 //! `etcdserverpb.Maintenance`.
 
 use keelson_core::MemberId;
-use keelson_core::state::auth::{Access, Duty};
+use keelson_core::state::auth::Access;
 use keelson_proto::etcdserverpb::alarm_request::AlarmAction;
 use keelson_proto::etcdserverpb::maintenance_server;
 use keelson_proto::etcdserverpb::*;
@@ -86,10 +86,7 @@ impl<B: Backend> maintenance_server::Maintenance for Maintenance<B> {
         request: Request<DefragmentRequest>,
     ) -> Result<Response<DefragmentResponse>, Status> {
         let backend = self.sessions.of(&request).await?;
-        backend.authorize_now(Access::Duty(Duty::Operate)).await?;
-        // The engines reuse freed pages, so there is no reason to stop the member for a rewrite
-        // of the database.
-        tracing::info!("nothing to defragment: freed space is used again");
+        backend.defragment().await?;
         Ok(Response::new(DefragmentResponse::default()))
     }
 

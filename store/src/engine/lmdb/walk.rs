@@ -1,5 +1,5 @@
-//! The walk over the trees in LMDB's file, for those who read it without LMDB. Every page that it
-//! visits is inside the file, has the number and kind that it should have, and belongs to one place.
+//! The walk over the trees in LMDB's file, without LMDB. Every page that it visits is inside the
+//! file, has the number and kind that it should have, and belongs to one place.
 
 use std::collections::BTreeSet;
 

@@ -3,13 +3,15 @@
 use bytes::Bytes;
 use keelson_core::state;
 use keelson_core::{Committed, Entry, EntryKind, Index, ProposalId, Term, proposal};
-use keelson_proto::etcdserverpb::{DowngradeInfo, ResponseHeader, StatusResponse};
+use keelson_proto::etcdserverpb::{
+    DowngradeInfo, DowngradeRequest, DowngradeResponse, Member, ResponseHeader, StatusResponse,
+};
 use keelson_proto::internal::Command;
 use keelson_proto::internal::command::Op;
 use prost::Message;
 
 use super::header::full;
-use super::{Access, Backend, Fake, REQUEST_BYTES_MAX, TERM};
+use super::{Access, Backend, Fake, MEMBER, REQUEST_BYTES_MAX, TERM};
 use crate::Error;
 
 impl Fake {
@@ -67,5 +69,28 @@ impl Fake {
             }),
             ..StatusResponse::default()
         }
+    }
+
+    pub(super) fn own_members(&self) -> Vec<Member> {
+        if let Some(members) = self.condition().members.clone() {
+            return members;
+        }
+        vec![Member {
+            id: MEMBER,
+            name: "m1".to_owned(),
+            peer_ur_ls: vec!["http://127.0.0.1:2380".to_owned()],
+            client_ur_ls: vec![format!("http://{}", self.0.address)],
+            is_learner: self.is_learner(),
+        }]
+    }
+}
+
+pub(super) fn own_downgrade(request: DowngradeRequest) -> Result<DowngradeResponse, Error> {
+    match request.version.as_str() {
+        "" => Err(Error::WrongDowngradeFormat),
+        version => Ok(DowngradeResponse {
+            header: full(None),
+            version: version.to_owned(),
+        }),
     }
 }
