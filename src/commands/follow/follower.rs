@@ -14,7 +14,7 @@ use tracing::{info, warn};
 
 use super::batch::{self, Batch, BatchError};
 use super::cutover::{CutoverError, CutoverRequest, Pending};
-use super::source::SourceMember;
+use super::source::{self, SourceMember};
 use super::{FollowPlan, Marker};
 
 /// How often leases, compactions and users are compared.
@@ -82,7 +82,7 @@ pub(super) async fn follow(
                 FollowError::Opened => return None,
                 FollowError::Anew(why) => return Some(why),
                 // A token has ended: the next connection has another.
-                FollowError::Lost(status) if plan.access.may_log_in_again(&status) => continue,
+                FollowError::Lost(status) if plan.access.may_log_in_again(&status) => {}
                 error if error.to_string() != warned => {
                     warn!(url, %error, "the source cannot be followed; trying again");
                     warned = error.to_string();
@@ -192,7 +192,7 @@ impl Follower<'_> {
     ) -> Result<(), FollowError> {
         if response.canceled {
             return Err(match response.compact_revision {
-                0 => Status::unavailable(response.cancel_reason).into(),
+                0 => source::cancelled(&response.cancel_reason).into(),
                 revision => FollowError::Anew(format!(
                     "the source is compacted up to revision {revision}, and this is at {}",
                     self.store.revision()

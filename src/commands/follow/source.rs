@@ -193,6 +193,20 @@ impl SourceWatch {
     }
 }
 
+/// Why a watch was cancelled. etcd writes the refusal of its user as Go prints an error.
+pub(super) fn cancelled(reason: &str) -> Status {
+    let printed = reason.strip_prefix("rpc error: code = ");
+    let (name, text) = printed
+        .and_then(|printed| printed.split_once(" desc = "))
+        .unwrap_or(("Unavailable", reason));
+    let code = match name {
+        "Unauthenticated" => Code::Unauthenticated,
+        "PermissionDenied" => Code::PermissionDenied,
+        _ => Code::Unavailable,
+    };
+    Status::new(code, text)
+}
+
 pub(super) fn is_compacted(status: &Status) -> bool {
     text_is(status, &Error::State(StateError::Compacted))
 }

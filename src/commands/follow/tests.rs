@@ -232,3 +232,17 @@ fn the_flags_of_a_member_are_left_to_it() {
     assert_eq!(of_host.join(" "), "--name m --data-dir d");
     FollowArguments::command().debug_assert();
 }
+
+/// etcd 3.4 refuses a user's watch by cancelling it, with the error as Go prints it. The standby
+/// logs in again by the same text as for a call.
+#[test]
+fn a_watch_that_is_cancelled_for_its_token_is_refused_as_a_call() {
+    let invalid = Error::State(StateError::InvalidAuthToken).to_string();
+    let status = source::cancelled(&format!(
+        "rpc error: code = Unauthenticated desc = {invalid}"
+    ));
+    assert_eq!(status.code(), tonic::Code::Unauthenticated);
+    assert_eq!(status.message(), invalid);
+    let other = source::cancelled("etcdserver: no leader");
+    assert_eq!(other.message(), "etcdserver: no leader");
+}

@@ -79,7 +79,8 @@ impl StateMachine {
                 self.forget_lease(id, changes);
             }
         }
-        if self.shared.compacted() < request.compacted {
+        // 0 is no compaction: a store that was never compacted is at -1.
+        if 0 < request.compacted && self.shared.compacted() < request.compacted {
             self.apply_compaction(CompactionRequest {
                 revision: request.compacted,
                 physical: false,

@@ -60,9 +60,11 @@ fn revisions(after: i64, revisions: Vec<Vec<ReplicatedChange>>) -> Replicate {
     }
 }
 
-fn hash(machine: &Machine) -> (u32, i64) {
+/// The hash, the compaction, and the revision.
+fn hash(machine: &Machine) -> (u32, i64, i64) {
     let hash = machine.state.view().hash_kv(0).unwrap();
-    (hash.hash, machine.state.view().revision())
+    let revision = machine.state.view().revision();
+    (hash.hash, hash.compact_revision, revision)
 }
 
 #[test]
