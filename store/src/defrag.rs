@@ -60,8 +60,8 @@ pub(crate) enum DefragError {
     #[error(transparent)]
     Generation(#[from] GenerationError),
     #[error(
-        "keelson: to defragment takes a copy of {needed} bytes, and the disk has {free} bytes \
-         free: free some first"
+        "keelson: a defragmentation needs {needed} bytes for its copy, and the disk has {free} \
+         bytes free: free some first"
     )]
     NoRoom { needed: u64, free: u64 },
     #[error("keelson: a snapshot has replaced the database meanwhile: it is defragmented")]

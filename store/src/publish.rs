@@ -83,6 +83,7 @@ async fn proposed_or_applied<T>(
 pub(crate) async fn agree_on_version(store: Store) {
     let mut soft_state = store.inner.shared.watch_soft_state();
     let mut known = store.view().cluster_version();
+    let mut is_ready = false;
     while !store.is_stopping() {
         let wanted = next_version(&store);
         if let Some(version) = wanted.clone()
@@ -94,9 +95,24 @@ pub(crate) async fn agree_on_version(store: Store) {
             }
         }
         log_change(&mut known, store.view().cluster_version());
+        log_readiness(&mut is_ready, &store);
         let pause = if wanted.is_some() { RETRY } else { AGAIN };
         let _ = tokio::time::timeout(pause, soft_state.changed()).await;
     }
+}
+
+/// etcd's line, once the release before can start on this member's data.
+fn log_readiness(was_ready: &mut bool, store: &Store) {
+    let target = store.view().downgrade();
+    let is_ready = target.is_some() && target == store.storage_version();
+    if is_ready && !*was_ready {
+        let version = target.unwrap_or_default();
+        tracing::info!(
+            "target-version" = version,
+            "The server is ready to downgrade"
+        );
+    }
+    *was_ready = is_ready;
 }
 
 /// The cluster version to propose, if it is to change.

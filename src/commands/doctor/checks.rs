@@ -267,9 +267,9 @@ fn alarms(found: &mut Findings, member: &MemberFacts, status: &MemberStatus) {
         }
         let fault = format!("alarm: {}", error.trim());
         let remedy = if error.contains("NOSPACE") {
-            "writes are refused. `etcdctl compact REVISION` with the revision of `etcdctl endpoint \
-             status -w json`, delete what is not needed or raise --quota-backend-bytes, then \
-             `etcdctl alarm disarm`"
+            "writes are refused. Delete what is not needed, `etcdctl compact REVISION` with the \
+             revision of `etcdctl endpoint status -w json`, then `etcdctl defrag`; or raise \
+             --quota-backend-bytes. The alarm ends once there is room"
                 .to_owned()
         } else if error.contains("CORRUPT") {
             format!(
