@@ -1,7 +1,7 @@
 //! Members that apply an entry wrongly, and what the product must do then: the comparison of hashes
-//! shows it, the member serves nobody, and it gets the leader's state.
+//! shows it, the member serves no client, and it gets the leader's state.
 //!
-//! What such a member answers before it is found out is wrong, and nobody can know: its clients get
+//! What such a member answers before it is found out is wrong, undetectably: its clients get
 //! no answers here until then. Afterwards every answer but an error is a failure.
 
 use std::collections::BTreeMap;

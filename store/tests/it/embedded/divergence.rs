@@ -1,4 +1,4 @@
-//! A member whose state differs: it is found out, serves nobody, and heals while the others serve.
+//! A member whose state differs: it is found, serves no client, and heals while the others serve.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
