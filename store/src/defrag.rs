@@ -20,6 +20,7 @@ use parking_lot::Mutex;
 use crate::disk::RealDisk;
 use crate::engine::generation::{Fresh, GenerationError, Generations};
 use crate::engine::{self, MovableEngine};
+use crate::member::fatal::Fatal;
 use crate::member::recover::EngineOptions;
 use crate::{Error, Store};
 
@@ -35,6 +36,7 @@ const ROOM_LEFT_BYTES: u64 = 64 << 20;
 pub(crate) struct Storage {
     pub(crate) generations: Arc<Mutex<Generations<RealDisk>>>,
     pub(crate) options: EngineOptions,
+    fatal: Fatal,
     /// One defragmentation at a time.
     pub(crate) defragmenting: Arc<tokio::sync::Mutex<()>>,
 }
@@ -43,10 +45,12 @@ impl Storage {
     pub(crate) fn new(
         generations: &Arc<Mutex<Generations<RealDisk>>>,
         options: EngineOptions,
+        fatal: Fatal,
     ) -> Storage {
         Storage {
             generations: Arc::clone(generations),
             options,
+            fatal,
             defragmenting: Arc::default(),
         }
     }
@@ -68,6 +72,10 @@ pub(crate) enum DefragError {
     Replaced,
     #[error("etcdserver: server stopped")]
     Stopped,
+    /// It is unknown which of both databases the next start opens, so the member must end: one of
+    /// them lacks what would be written from now on.
+    #[error(transparent)]
+    Unknown(GenerationError),
 }
 
 impl Store {
@@ -107,6 +115,10 @@ impl Store {
                 Ok(())
             }
             Err(DefragError::Stopped) => Err(Error::Stopped),
+            Err(DefragError::Unknown(error)) => {
+                self.inner.storage.fatal.raise("defragmenting", &error);
+                Err(Error::Internal(error.to_string()))
+            }
             Err(error) => {
                 tracing::warn!(%error, "the database is not defragmented");
                 Err(Error::Internal(error.to_string()))
@@ -185,7 +197,10 @@ fn relocate(
             let mut generations = generations.lock();
             let began = generations.began();
             match began.filter(|_| generations.current() == from) {
-                Some(began) => Ok(generations.switch(&fresh, began)?),
+                Some(began) => {
+                    let switched = generations.switch(&fresh, began);
+                    switched.map_err(DefragError::Unknown)
+                }
                 None => Err(DefragError::Replaced),
             }
         })

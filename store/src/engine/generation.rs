@@ -5,6 +5,7 @@
 //! makes it current, and the old one can be removed. A crash leaves either of the two, and the
 //! next open removes those that are not current.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -51,6 +52,10 @@ pub struct Generations<D: Disk> {
     current: Option<u64>,
     began: Option<LastIncluded>,
     last: u64,
+    /// Those that are being built: a snapshot and a defragmentation may be under way at once.
+    building: BTreeSet<u64>,
+    /// The one that `CURRENT` may name after an error.
+    uncertain: Option<u64>,
 }
 
 /// A generation that is being built.
@@ -84,6 +89,8 @@ impl<D: Disk> Generations<D> {
             dir: dir.to_path_buf(),
             current,
             began,
+            building: BTreeSet::new(),
+            uncertain: None,
         };
         generations.remove_others()?;
         Ok(generations)
@@ -100,7 +107,7 @@ impl<D: Disk> Generations<D> {
         self.began
     }
 
-    /// Creates an empty directory for the next generation.
+    /// Creates an empty directory for the next generation. It is kept until it is discarded.
     pub fn begin(&mut self) -> Result<Fresh, GenerationError> {
         self.last += 1;
         let dir = self.dir_of(self.last);
@@ -108,6 +115,7 @@ impl<D: Disk> Generations<D> {
         self.disk
             .sync_dir(&self.dir)
             .map_err(fail("sync", &self.dir))?;
+        self.building.insert(self.last);
         Ok(Fresh {
             number: self.last,
             dir,
@@ -115,6 +123,10 @@ impl<D: Disk> Generations<D> {
     }
 
     /// Makes a durable generation the current one. Its state is that of the mark `began`.
+    ///
+    /// # Errors
+    /// The disk's. It is then unknown which of both is current: both are kept, and the member must
+    /// end.
     pub fn switch(&mut self, fresh: &Fresh, began: LastIncluded) -> Result<(), GenerationError> {
         self.disk
             .sync_dir(&fresh.dir)
@@ -134,17 +146,25 @@ impl<D: Disk> Generations<D> {
     fn name(&mut self, number: u64, began: LastIncluded) -> Result<(), GenerationError> {
         let path = self.dir.join(CURRENT);
         let named = format!("{PREFIX}{number} {} {}\n", began.index.0, began.term.0);
+        self.uncertain = Some(number);
         disk::replace_file(&*self.disk, &path, named.as_bytes()).map_err(fail("replace", &path))?;
+        self.uncertain = None;
+        self.building.remove(&number);
         self.current = Some(number);
         self.began = Some(began);
         Ok(())
     }
 
-    /// Removes every generation except the current one. An engine that still has one open
-    /// continues to work: the files are deleted when it closes them.
+    fn is_kept(&self, number: u64) -> bool {
+        let number = Some(number);
+        number == self.current || number == self.uncertain
+    }
+
+    /// Removes every generation but the current one and those that are being built. An engine that
+    /// still has one open continues to work: the files are deleted when it closes them.
     pub fn remove_others(&self) -> Result<(), GenerationError> {
         for number in numbers(&*self.disk, &self.dir)? {
-            if Some(number) == self.current {
+            if self.is_kept(number) || self.building.contains(&number) {
                 continue;
             }
             let dir = self.dir_of(number);
@@ -156,8 +176,9 @@ impl<D: Disk> Generations<D> {
     }
 
     /// Removes a generation that will not be used. The current one is left unchanged.
-    pub fn discard(&self, fresh: &Fresh) -> Result<(), GenerationError> {
-        match Some(fresh.number) == self.current {
+    pub fn discard(&mut self, fresh: &Fresh) -> Result<(), GenerationError> {
+        self.building.remove(&fresh.number);
+        match self.is_kept(fresh.number) {
             true => Ok(()),
             false => self
                 .disk
@@ -314,6 +335,42 @@ mod tests {
         assert_eq!(generations.current(), Some(first.dir));
         assert!(!disk.exists(&unfinished.dir).unwrap());
         assert_eq!(generations.begin().unwrap().number, 3);
+    }
+
+    #[test]
+    fn two_may_be_built_at_once() {
+        let disk = SimDisk::new();
+        let mut generations = open(&disk).unwrap();
+        let first = generations.begin().unwrap();
+        generations.switch(&first, mark(1)).unwrap();
+        let snapshot = generations.begin().unwrap();
+        generations.remove_others().unwrap();
+        let defragmented = generations.begin().unwrap();
+        generations.switch(&defragmented, mark(1)).unwrap();
+        generations.remove_others().unwrap();
+        assert!(!disk.exists(&first.dir).unwrap());
+        generations.switch(&snapshot, mark(9)).unwrap();
+        generations.remove_others().unwrap();
+        assert_eq!(open(&disk).unwrap().current(), Some(snapshot.dir));
+        let given_up = generations.begin().unwrap();
+        generations.discard(&given_up).unwrap();
+        assert!(!disk.exists(&given_up.dir).unwrap());
+    }
+
+    #[test]
+    fn both_are_kept_when_it_is_unknown_which_is_current() {
+        let disk = SimDisk::new();
+        let mut generations = open(&disk).unwrap();
+        let first = generations.begin().unwrap();
+        generations.switch(&first, mark(1)).unwrap();
+        let second = generations.begin().unwrap();
+        // The file of the switch cannot be made.
+        disk.create_dir(&Path::new(DIR).join("CURRENT.tmp"))
+            .unwrap();
+        generations.switch(&second, mark(2)).unwrap_err();
+        generations.discard(&second).unwrap();
+        generations.remove_others().unwrap();
+        assert!(disk.exists(&first.dir).unwrap() && disk.exists(&second.dir).unwrap());
     }
 
     #[test]

@@ -84,7 +84,7 @@ pub(super) fn assemble(
     let consensus = wiring.consensus(consensus, log);
     wiring.executor.start(Worker::new(consensus, applier));
     let threads = wiring.threads(parts.wal, log_jobs, flush_jobs)?;
-    let storage = Storage::new(&parts.generations, parts.options);
+    let storage = Storage::new(&parts.generations, parts.options, wiring.fatal.clone());
     let stager = Stager {
         generations: parts.generations,
         options: parts.options,
