@@ -3,6 +3,7 @@
 
 mod addresses;
 mod compaction;
+mod corruption;
 mod error;
 mod host;
 mod space;
@@ -14,14 +15,14 @@ use std::time::Duration;
 
 use keelson_store::Config;
 use keelson_store::config::{
-    AuditPolicy, COMMAND_VERSION, InitialClusterState, PeerTlsFiles, StorageEngine, Url,
-    check_bindable,
+    COMMAND_VERSION, InitialClusterState, PeerTlsFiles, StorageEngine, Url, check_bindable,
 };
 use keelson_store::edge::Access;
 
 use self::addresses::Addresses;
 pub(crate) use self::addresses::ClientListeners;
 use self::compaction::auto_compaction;
+use self::corruption::{corruption, refuse_unusual_times};
 pub(crate) use self::error::OptionsError;
 pub(crate) use self::host::{Bootstrap, ClusterList, HostOptions, ProxyTimes};
 use self::space::{bootstrap_defrag_bytes, quota_bytes};
@@ -230,19 +231,6 @@ fn refuse_unsupported(values: &Values) -> Result<(), OptionsError> {
     Ok(())
 }
 
-/// etcd checks the times of its checks, whether they run or not.
-fn refuse_unusual_times(values: &Values) -> Result<(), OptionsError> {
-    for name in [
-        "compact-hash-check-time",
-        "experimental-compact-hash-check-time",
-    ] {
-        if values.duration(name).is_zero() {
-            return Err(OptionsError::ZeroTime(name));
-        }
-    }
-    Ok(())
-}
-
 fn without_effect(values: &Values) -> Vec<String> {
     let changed = flags::all().filter(|flag| values.is_changed(flag));
     let reasons = changed.filter_map(|flag| match flag.effect {
@@ -300,7 +288,7 @@ fn config(values: &Values, urls: &Addresses) -> Result<Config, OptionsError> {
         },
         snapshot_catchup_entries: values.count(newest(values, "snapshot-catchup-entries")),
         quota_bytes: quota_bytes(values),
-        audits: AuditPolicy::default(),
+        corruption: corruption(values)?,
         bootstrap_defrag_bytes: bootstrap_defrag_bytes(values),
         auto_compaction: auto_compaction(values)?,
         max_txn_ops: values.size("max-txn-ops"),

@@ -14,7 +14,6 @@ pub(super) const ONE_LEVEL: &str = "all parts of the program have the level of -
 pub(super) const NO_PPROF: &str = "it is a tool of Go; use perf";
 pub(super) const NO_TRACING: &str = "there is no tracing yet";
 pub(super) const CUTS_WATCHES: &str = "a bound on reads would cut watches";
-pub(super) const NO_CHECKS: &str = "members do not compare their data by themselves yet";
 pub(super) const OWN_STEPS: &str = "a compaction goes in small steps between other work";
 pub(super) const NO_PAUSE: &str = "a member serves while it is defragmented";
 pub(super) const ENDS_ITSELF: &str =
@@ -30,15 +29,9 @@ pub(super) const ONE_PORT: &str = "one port serves gRPC and HTTP: give it in --l
 /// Of `--enable-grpc-gateway`.
 pub(super) const GATEWAY: &str =
     "the JSON gateway is always on; keep clients from /v3 with a firewall or a proxy";
-/// Of `--feature-gates`.
-pub(super) const GATES: &str = "none of etcd's feature gates is implemented, its corruption checks \
-     included: leave the flag out";
 /// Of a user at a v3 discovery cluster.
 pub(super) const DISCOVERY: &str =
     "use a discovery cluster without users, on a network you trust or over TLS";
-/// Of the corruption checks.
-pub(super) const CHECKS: &str = "members do not compare their data by themselves yet: leave the \
-     flag out and compare the hashes of `etcdctl endpoint hashkv --cluster`";
 /// Of the v2 API on the v3 store.
 pub(super) const OWN_STORE: &str = "the v2 API has its own store";
 /// Of the peer lists of etcd 0.4.

@@ -63,7 +63,7 @@ group! { MEMBER, "Member",
         "Read timeout set on each peer connection.";
     "raft-write-timeout", Duration, "5s", Inert(OWN_TIMES) =>
         "Write timeout set on each peer connection.";
-    "feature-gates", Text, "", Unsupported(GATES) =>
+    "feature-gates", Text, "", Works =>
         "A set of key=value pairs that describe gates for alpha/experimental features.";
 }
 

@@ -41,9 +41,9 @@ group! { FEATURES, "Features",
     "config-file", Text, "", Works =>
         "Path to the server configuration file, YAML or JSON with etcd's keys. Other flags, and\n\
          variables but ETCD_CONFIG_FILE, are then ignored.";
-    "corrupt-check-time", Duration, "0s", Unsupported(CHECKS) =>
+    "corrupt-check-time", Duration, "0s", Works =>
         "Duration of time between cluster corruption check passes.";
-    "compact-hash-check-time", Duration, "1m", Inert(NO_CHECKS) =>
+    "compact-hash-check-time", Duration, "1m", Works =>
         "Duration of time between leader checks followers compaction hashes.";
     "compaction-batch-limit", Count, "1000", Inert(OWN_STEPS) =>
         "Maximum revisions deleted in each compaction batch.";
@@ -71,13 +71,13 @@ group! { FEATURES, "Features",
 }
 
 group! { EXPERIMENTAL, "Experimental names of etcd 2 to 3.5",
-    "experimental-initial-corrupt-check", Bool, "false", Unsupported(CHECKS) =>
+    "experimental-initial-corrupt-check", Bool, "false", Works =>
         "Check data corruption before serving any client/peer traffic.";
-    "experimental-corrupt-check-time", Duration, "0s", Unsupported(CHECKS) =>
+    "experimental-corrupt-check-time", Duration, "0s", Works =>
         "Now --corrupt-check-time.";
-    "experimental-compact-hash-check-enabled", Bool, "false", Unsupported(CHECKS) =>
+    "experimental-compact-hash-check-enabled", Bool, "false", Works =>
         "Let the leader check followers' compaction hashes.";
-    "experimental-compact-hash-check-time", Duration, "1m", Inert(NO_CHECKS) =>
+    "experimental-compact-hash-check-time", Duration, "1m", Works =>
         "Now --compact-hash-check-time.";
     "experimental-enable-v2v3", Text, "", Unsupported(OWN_STORE) =>
         "Serve v2 requests through the v3 backend under a given prefix.";

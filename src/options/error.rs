@@ -63,6 +63,9 @@ pub(crate) enum OptionsError {
     /// etcd's text, or that of a key that cannot be used.
     #[error("--auth-token: {0}")]
     AuthToken(String),
+    /// A gate that etcd does not have, or one without a value.
+    #[error("unrecognized feature gate: {0}; write --feature-gates NAME=true,NAME=false")]
+    Gate(String),
     /// etcd's text.
     #[error("--{0} must be >0 (set to 0s)")]
     ZeroTime(&'static str),

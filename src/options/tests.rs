@@ -56,15 +56,34 @@ fn no_flag_on_which_safety_hangs_is_ignored() {
     for flag in [
         "--enable-grpc-gateway=false",
         "--discovery-user root:pw",
-        "--corrupt-check-time 1h",
-        "--experimental-initial-corrupt-check",
-        "--experimental-compact-hash-check-enabled",
-        "--feature-gates InitialCorruptCheck=true",
+        "--feature-gates LeaseCheckpoint=true",
     ] {
         refused(flag, "is not supported yet; ");
     }
     let defaults = "--enable-grpc-gateway --corrupt-check-time 0s --feature-gates=";
     assert!(options(defaults).expect("no change").warnings.is_empty());
+}
+
+#[test]
+fn the_checks_for_corruption_have_etcds_flags_and_gates() {
+    let checks = |line: &str| {
+        let checks = options(line).expect("good").config.corruption;
+        (checks.at_start, checks.periodic_ms, checks.compactions_ms)
+    };
+    assert_eq!(checks("--compact-hash-check-time 5s"), (false, 0, 0));
+    let gates = "--feature-gates InitialCorruptCheck=true,CompactHashCheck=true";
+    assert_eq!(checks(gates), (true, 0, 60_000));
+    let old = "--experimental-initial-corrupt-check --experimental-corrupt-check-time 2s \
+               --experimental-compact-hash-check-enabled --experimental-compact-hash-check-time 3s";
+    assert_eq!(checks(old), (true, 2_000, 3_000));
+    let line = "--corrupt-check-time 1m --feature-gates LeaseCheckpoint=false";
+    assert_eq!(checks(line), (false, 60_000, 0));
+    for wrong in ["Foo=true", "InitialCorruptCheck", "CompactHashCheck=yes"] {
+        refused(
+            &format!("--feature-gates {wrong}"),
+            "unrecognized feature gate",
+        );
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 
+pub use crate::corruption::CorruptionChecks;
 pub use keelson_core::member::{AuditPolicy, AutoCompaction};
 pub use keelson_core::state::COMMAND_VERSION;
 
@@ -90,10 +91,10 @@ pub struct Config {
     /// Size of the key space, in bytes, at which writes fail with NOSPACE; 2 GiB. `u64::MAX`: no
     /// limit.
     pub quota_bytes: u64,
-    /// When members compare their running hashes: after 4,096 entries, or 10 s after the last one.
-    pub audits: AuditPolicy,
     /// Defragment after the start if that frees at least so many bytes; 0 for never.
     pub bootstrap_defrag_bytes: u64,
+    /// How members are compared with each other.
+    pub corruption: CorruptionChecks,
     /// Compaction by the leader; `None` leaves it to clients.
     pub auto_compaction: Option<AutoCompaction>,
     /// Operations in one transaction, 128.
@@ -188,8 +189,8 @@ impl Config {
             snapshot_count: 10_000,
             snapshot_catchup_entries: 5_000,
             quota_bytes: QUOTA_BYTES_DEFAULT,
-            audits: AuditPolicy::default(),
             bootstrap_defrag_bytes: 0,
+            corruption: CorruptionChecks::default(),
             auto_compaction: None,
             max_txn_ops: 128,
             watch_progress_interval_ms: 600_000,

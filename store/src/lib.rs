@@ -31,6 +31,7 @@ pub mod check;
 mod cluster;
 mod compaction;
 pub mod config;
+mod corruption;
 pub mod defrag;
 mod disk;
 mod downgrade;

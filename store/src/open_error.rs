@@ -108,6 +108,12 @@ pub enum OpenError {
         /// The number of founders that must confirm.
         needed: usize,
     },
+    /// Other members have other pairs at the same revision. etcd's text, and the remedy.
+    #[error(
+        "{0} found data inconsistency with peers; compare `etcdctl endpoint hashkv --cluster`, \
+         and replace the member that differs from the majority"
+    )]
+    Inconsistent(keelson_core::MemberId),
     /// An internal failure that should be impossible.
     #[error("{0}")]
     Internal(String),

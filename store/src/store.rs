@@ -151,7 +151,7 @@ impl Store {
         store.spawn(crate::jwt::watch(store.clone()));
         store.spawn(fan_out);
         store.spawn(store.inner.watches.clone().fan_out(fatal));
-        Ok(store)
+        crate::corruption::begin(store).await
     }
 
     /// Whether the data directory holds a member already. If so, the flags for a new member are
@@ -380,7 +380,7 @@ impl Store {
         *self.inner.stopping.borrow()
     }
 
-    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.inner.tasks.lock().push(tokio::spawn(task));
     }
 }

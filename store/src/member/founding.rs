@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::AsFd;
 
 use keelson_port::{Listener, Socket};
-use keelson_proto::etcdserverpb::Member;
+use keelson_proto::etcdserverpb::{HashKvRequest, HashKvResponse, Member};
 use keelson_proto::peer::peer_server::{Peer, PeerServer};
 use keelson_proto::peer::{
     Envelope, MembersRequest, MembersResponse, SnapshotChunk, SnapshotReceived, StreamClosed,
@@ -113,6 +113,10 @@ impl Peer for FounderPeer {
         &self,
         _: Request<Streaming<SnapshotChunk>>,
     ) -> Result<Response<SnapshotReceived>, Status> {
+        Err(not_yet())
+    }
+
+    async fn hash_kv(&self, _: Request<HashKvRequest>) -> Result<Response<HashKvResponse>, Status> {
         Err(not_yet())
     }
 

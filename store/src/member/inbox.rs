@@ -7,10 +7,13 @@ use keelson_core::member::{Membership, has_room, reject_forwards, weight};
 use keelson_core::node::Input;
 use keelson_core::{MemberId, Millis};
 use keelson_port::ClientTls;
-use keelson_proto::etcdserverpb::Member;
+use keelson_proto::etcdserverpb::{HashKvResponse, Member, ResponseHeader};
 use keelson_proto::peer::{MembersResponse, PeerMessage};
+use tokio::sync::Semaphore;
+use tonic::Status;
 
 use super::worker::{MemberExecutor, WorkerEvent};
+use crate::Error;
 use crate::config::Url;
 use crate::edge::{SeenTokens, TokenSignature};
 use crate::peer::{Inbox, PeerEvent, PeerListener};
@@ -28,6 +31,8 @@ pub(crate) struct MemberInbox {
     pub(crate) is_new: bool,
     /// For calls to peers with https URLs.
     pub(crate) tls: ClientTls,
+    /// Bounds the hashes that are computed for peers: one at a time.
+    pub(crate) hashing: Arc<Semaphore>,
 }
 
 impl Inbox for MemberInbox {
@@ -93,6 +98,31 @@ impl Inbox for MemberInbox {
         }
     }
 
+    async fn hash_kv(&self, revision: i64) -> Result<HashKvResponse, Status> {
+        // Held until the hash is there, also if the caller leaves.
+        let turn = Arc::clone(&self.hashing).try_acquire_owned();
+        let turn = turn.map_err(|_| Status::resource_exhausted("another hash is computed"))?;
+        let view = self.shared.view();
+        let hashing = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            (view.hash_kv(revision), view.revision())
+        });
+        let hashed = hashing.await;
+        let (hash, current) = hashed.map_err(|error| Status::internal(error.to_string()))?;
+        let hash = hash.map_err(|error| Status::from(Error::from(error)))?;
+        Ok(HashKvResponse {
+            header: Some(ResponseHeader {
+                cluster_id: self.shared.cluster.0,
+                member_id: self.shared.member.0,
+                revision: current,
+                raft_term: self.shared.shown_term(),
+            }),
+            hash: hash.hash,
+            compact_revision: hash.compact_revision,
+            hash_revision: hash.hash_revision,
+        })
+    }
+
     fn token_used(&self, token: &TokenSignature) -> Option<Duration> {
         self.seen_tokens.last_use(token)
     }
@@ -136,6 +166,7 @@ mod tests {
             seen_tokens: Arc::default(),
             is_new: false,
             tls: ClientTls::default(),
+            hashing: Arc::new(Semaphore::new(1)),
         };
         let forward = Forward {
             id: Some(ProposalId::default()),

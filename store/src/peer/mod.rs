@@ -20,7 +20,7 @@ pub use gate::{CallerGate, ReceivedNumbers};
 pub use receiver::{Evicted, Inbox, PeerService, SnapshotSink};
 pub use sender::{Links, Numbering, Outbox, PeerEvent, PeerListener, SendError};
 pub use service::routes;
-pub use snapshots::{request_members, request_token_use, send_snapshot};
+pub use snapshots::{request_hash_kv, request_members, request_token_use, send_snapshot};
 
 use keelson_core::{ClusterId, MemberId};
 use tonic::metadata::{MetadataMap, MetadataValue};

@@ -7,6 +7,7 @@ use std::time::Duration;
 use keelson_core::MemberId;
 use keelson_core::member::{Membership, PIECE_TIMEOUT_MS};
 use keelson_port::ClientTls;
+use keelson_proto::etcdserverpb::{HashKvRequest, HashKvResponse};
 use keelson_proto::peer::peer_server::Peer;
 use keelson_proto::peer::{
     Envelope, MembersRequest, MembersResponse, PeerMessage, RaftMessage, SnapshotChunk,
@@ -41,6 +42,10 @@ pub trait Inbox: Send + Sync + 'static {
 
     /// The member list, as of the applied state.
     fn members(&self) -> MembersResponse;
+
+    /// The hash of the pairs at that revision.
+    fn hash_kv(&self, revision: i64)
+    -> impl Future<Output = Result<HashKvResponse, Status>> + Send;
 
     /// When this member has seen a use of that token last, since 1970.
     fn token_used(&self, token: &TokenSignature) -> Option<Duration>;
@@ -188,6 +193,14 @@ impl<I: Inbox, S: SnapshotSink> Peer for PeerService<I, S> {
             response.metadata_mut().insert(TOKEN_USED, used);
         }
         Ok(response)
+    }
+
+    async fn hash_kv(
+        &self,
+        request: Request<HashKvRequest>,
+    ) -> Result<Response<HashKvResponse>, Status> {
+        let revision = request.into_inner().revision;
+        Ok(Response::new(self.inbox.hash_kv(revision).await?))
     }
 
     async fn snapshot(

@@ -80,7 +80,8 @@ pub(super) fn assemble(
     let watches = Watches::new(Arc::clone(applier.watches()));
     let mut applier = wiring.applier(applier, parts.engine, flushes, watches.clone());
     applier.warning = Duration::from_millis(config.warning_apply_ms);
-    let consensus = Consensus::new(parts.node, CAPTURE_KEPT_MS).with_audits(config.audits);
+    let consensus =
+        Consensus::new(parts.node, CAPTURE_KEPT_MS).with_audits(config.corruption.audits);
     let consensus = wiring.consensus(consensus, log);
     wiring.executor.start(Worker::new(consensus, applier));
     let threads = wiring.threads(parts.wal, log_jobs, flush_jobs)?;
@@ -246,6 +247,7 @@ impl Wiring {
             seen_tokens: Arc::clone(&self.seen_tokens),
             is_new,
             tls: self.links.tls().clone(),
+            hashing: Arc::new(tokio::sync::Semaphore::new(1)),
         };
         let gate = CallerGate::new(self.shared.cluster, self.shared.member);
         let service = PeerService::new(gate, inbox, stager, self.links.key())

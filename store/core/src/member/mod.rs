@@ -25,6 +25,7 @@ mod healer;
 mod lessor;
 mod log_batch;
 mod messages;
+mod pairs;
 mod peers;
 mod recovery;
 mod snapshot_slot;
@@ -40,6 +41,7 @@ pub use expirer::{Expirer, ExpirerEffects, ExpirerEvent};
 pub use lessor::{LeaseMessage, LeaseOutcome, Lessor, LessorEffects, LessorEvent};
 pub use log_batch::{LogBatch, LogEffects, LogPause, LogRecord, LogWork, PauseStep, Written};
 pub use messages::{forward_failed, forwarded_id, has_room, reject_forwards, weight};
+pub use pairs::{PairsJudgement, judge_pairs};
 pub use peers::{Membership, Peers};
 pub use recovery::{
     Opened, Recovered, RecoveredLog, Recovery, RecoveryError, RecoveryFlags, StartKind, has_run,

@@ -1,7 +1,8 @@
 //! The operator's paths: `/health`, `/livez`, `/readyz`, `/metrics`, `/version`, `/debug/vars`, and
-//! `/members` and `/downgrade/enabled` on the peer port.
+//! `/members`, `/members/hashkv` and `/downgrade/enabled` on the peer port.
 
 mod downgrade;
+mod hash_kv;
 mod health;
 mod members;
 mod metrics;
@@ -35,5 +36,6 @@ pub fn peer_router<B: Backend>(backend: B) -> Router {
         .route("/version", any(version::version::<B>))
         .route("/members", any(members::members::<B>))
         .route("/downgrade/enabled", any(downgrade::enabled::<B>))
-        .with_state(backend)
+        .with_state(backend.clone())
+        .merge(hash_kv::router(backend))
 }

@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::{Port, http, within};
+use super::{Port, http, raw, within};
 use crate::{Limits, More};
 
 #[track_caller]
@@ -179,6 +179,41 @@ async fn the_peer_port_states_whether_a_downgrade_is_in_progress() {
     let failed = "failed linearized read: etcdserver: request timed out\n";
     let answer = http(&port, "GET", path).await;
     check(answer, "500 Internal Server Error", failed);
+}
+
+/// etcd's members query it for their checks of corruption.
+#[tokio::test]
+async fn the_peer_port_hashes_pairs_as_etcds_does() {
+    let port = Port::peer().await;
+    let ask = async |headers: &str, body: &str| {
+        let length = body.len();
+        let request = format!(
+            "GET /members/hashkv HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}\
+             content-length: {length}\r\n\r\n{body}"
+        );
+        let answer = raw(&port, &request).await;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.to_owned(), body.to_owned())
+    };
+    let (head, body) = ask("", "{\"revision\":0}").await;
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+    assert!(head.contains("\r\nX-Etcd-Cluster-Id: beef\r\n"), "{head}");
+    let expected = "{\"header\":{\"cluster_id\":48879,\"member_id\":51966,\"revision\":";
+    assert!(body.starts_with(expected), "{body}");
+    assert!(body.contains(",\"hash\":"), "{body}");
+    assert!(
+        body.contains(",\"compact_revision\":-1,\"hash_revision\":1}"),
+        "{body}"
+    );
+    let future = ask("", "{\"revision\":99}").await;
+    let text = "mvcc: required revision is a future revision\n";
+    check(future, "400 Bad Request", text);
+    let other = ask("X-Etcd-Cluster-ID: 1\r\n", "{}").await;
+    check(other, "412 Precondition Failed", "cluster ID mismatch\n");
+    let no_json = ask("", "").await;
+    check(no_json, "400 Bad Request", "error unmarshalling request\n");
+    let long = ask("", &" ".repeat(2_000)).await;
+    check(long, "400 Bad Request", "error reading body\n");
 }
 
 /// A leader without a quorum was reported healthy for seven more seconds.

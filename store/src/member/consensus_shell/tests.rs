@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use keelson_core::node::{APPEND, Refusal};
+use keelson_proto::etcdserverpb::{HashKvRequest, HashKvResponse};
 use keelson_proto::peer::peer_server::{Peer, PeerServer};
 use keelson_proto::peer::{
     Envelope, MembersRequest, MembersResponse, RaftSnapshotMeta, SnapshotReceived, StreamClosed,
@@ -73,6 +74,10 @@ struct Endless(Arc<AtomicBool>);
 
 #[tonic::async_trait]
 impl Peer for Endless {
+    async fn hash_kv(&self, _: Request<HashKvRequest>) -> Result<Response<HashKvResponse>, Status> {
+        unreachable!("nothing compares hashes here")
+    }
+
     async fn stream(
         &self,
         _: Request<Streaming<Envelope>>,

@@ -1,5 +1,6 @@
 //! Joining members and founders, with peers that answer only member lists.
 
+use keelson_proto::etcdserverpb::{HashKvRequest, HashKvResponse};
 use keelson_proto::peer::peer_server::{Peer, PeerServer};
 use keelson_proto::peer::{
     Envelope, MembersRequest, SnapshotChunk, SnapshotReceived, StreamClosed,
@@ -15,6 +16,10 @@ struct Answers(Vec<Member>, u64);
 
 #[tonic::async_trait]
 impl Peer for Answers {
+    async fn hash_kv(&self, _: Request<HashKvRequest>) -> Result<Response<HashKvResponse>, Status> {
+        unreachable!("nothing compares hashes here")
+    }
+
     async fn stream(
         &self,
         _: Request<Streaming<Envelope>>,

@@ -24,6 +24,10 @@ impl Inbox for NoInbox {
 
     fn note_unknown(&self, _member: MemberId) {}
 
+    async fn hash_kv(&self, _revision: i64) -> Result<HashKvResponse, Status> {
+        Ok(HashKvResponse::default())
+    }
+
     fn token_used(&self, token: &TokenSignature) -> Option<Duration> {
         (token == &[7; 32]).then_some(Duration::from_secs(9))
     }

@@ -9,7 +9,8 @@ use futures_util::future::join_all;
 use keelson_core::engine::{Table, WriteBatch};
 use keelson_proto::etcdserverpb::*;
 use keelson_proto::mvccpb::KeyValue;
-use keelson_store::config::AuditPolicy;
+use keelson_store::config::{AuditPolicy, CorruptionChecks};
+use keelson_store::edge::Backend;
 use keelson_store::internals::engine::{StorageEngine, open as open_engine};
 use keelson_store::{Config, Error, StateError, Store};
 use prost::Message;
@@ -24,9 +25,9 @@ const CLIENTS: usize = 64;
 const PUTS: usize = 8;
 const DAMAGED: &str = "k";
 
-/// Makes the version of `DAMAGED` in a stopped member's engine another one: the next put of the key
-/// is applied differently there.
-fn damage(data_dir: &Path) -> anyhow::Result<()> {
+/// Changes the row of `DAMAGED` in a stopped member's engine. With another version there, the next
+/// put of the key is applied differently.
+fn damage(data_dir: &Path, change: impl Fn(&mut KeyValue)) -> anyhow::Result<()> {
     let snap = data_dir.join("member/snap");
     let current = std::fs::read_to_string(snap.join("CURRENT"))?;
     let generation = current.split_ascii_whitespace().next().expect("a name");
@@ -36,7 +37,7 @@ fn damage(data_dir: &Path) -> anyhow::Result<()> {
     engine.range(Table::Key, from, to, &mut |row, content| {
         let mut kv = KeyValue::decode(content).expect("a pair");
         if kv.key == DAMAGED {
-            kv.version += 100;
+            change(&mut kv);
             let row = Bytes::copy_from_slice(row);
             batch.put(Table::Key, row, kv.encode_to_vec());
         }
@@ -84,9 +85,12 @@ async fn write(stores: &[Store]) -> Result<(), Error> {
 async fn a_member_that_differs_heals_while_the_others_serve() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let audited = |config| Config {
-        audits: AuditPolicy {
-            entries: 200,
-            quiet_ms: 300,
+        corruption: CorruptionChecks {
+            audits: AuditPolicy {
+                entries: 200,
+                quiet_ms: 300,
+            },
+            ..CorruptionChecks::default()
         },
         ..config
     };
@@ -98,7 +102,7 @@ async fn a_member_that_differs_heals_while_the_others_serve() -> anyhow::Result<
     until(|| told(&stores[0]) <= told(&last)).await?;
     last.shutdown().await;
     drop(last);
-    damage(&configs[4].data_dir)?;
+    damage(&configs[4].data_dir, |kv| kv.version += 100)?;
     let last = open_one(configs[4].clone()).await?;
     last.ready().await;
     let healed = AtomicBool::new(false);
@@ -135,4 +139,51 @@ async fn a_member_that_differs_heals_while_the_others_serve() -> anyhow::Result<
     assert_eq!(hashes.len(), 1, "{hashes:x?}");
     shut_down(&stores).await;
     Ok(())
+}
+
+/// No entry has touched the pair: only a comparison of all pairs shows it.
+#[tokio::test(flavor = "multi_thread")]
+async fn etcds_checks_find_a_pair_that_differs_on_the_disk() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let checked = |config| Config {
+        corruption: CorruptionChecks {
+            periodic_ms: 100,
+            ..CorruptionChecks::default()
+        },
+        ..config
+    };
+    let mut configs: Vec<_> = members(dir.path(), 3).into_iter().map(checked).collect();
+    let mut stores = open(configs.clone()).await?;
+    stores[0].put(put(DAMAGED, "v")).await?;
+    let last = stores.pop().expect("three");
+    let told = |store: &Store| store.status().raft_applied_index;
+    until(|| told(&stores[0]) <= told(&last)).await?;
+    last.shutdown().await;
+    drop(last);
+    let id = |store: &Store| store.member_id();
+    damage(&configs[2].data_dir, |kv| {
+        kv.value = Bytes::from_static(b"w")
+    })?;
+    configs[2].corruption.at_start = true;
+    let refused = open_one(configs[2].clone()).await;
+    let text = refused.err().expect("it differs").to_string();
+    assert!(
+        text.contains("found data inconsistency with peers"),
+        "{text}"
+    );
+    configs[2].corruption.at_start = false;
+    let last = open_one(configs[2].clone()).await?;
+    until(|| !alarms(&stores[0]).is_empty()).await?;
+    assert_eq!(
+        alarms(&stores[0]),
+        [(id(&last).0, AlarmType::Corrupt as i32)]
+    );
+    stores.push(last);
+    shut_down(&stores).await;
+    Ok(())
+}
+
+fn alarms(store: &Store) -> Vec<(u64, i32)> {
+    let alarms = Backend::alarms(store).into_iter();
+    alarms.map(|alarm| (alarm.member_id, alarm.alarm)).collect()
 }
