@@ -90,6 +90,7 @@ struct Total {
     locks: u64,
     rights: u64,
     denied: u64,
+    denied_sessions: u64,
     watched: u64,
     cleared: u64,
     behind: u64,
@@ -124,6 +125,7 @@ impl Total {
         self.locks += tally.locks;
         self.rights += tally.rights;
         self.denied += tally.denied;
+        self.denied_sessions += tally.denied_sessions;
         self.watched += tally.watched;
         self.cleared += tally.cleared;
         self.behind += tally.behind;
@@ -319,7 +321,8 @@ fn print_total(total: &Total, elapsed: Duration) {
         total.sent, total.compacted
     );
     println!(
-        "leases expired {}, locks given {}, rights changed {}, requests and watches denied {}",
-        total.expired_leases, total.locks, total.rights, total.denied
+        "leases expired {}, locks given {}, rights changed {}, requests and watches denied {}, of \
+         leases and locks {}",
+        total.expired_leases, total.locks, total.rights, total.denied, total.denied_sessions
     );
 }

@@ -222,6 +222,7 @@ impl World {
             }
             _ => (None, None),
         };
+        self.check_verdict(index, &applied.response)?;
         let auth = self.compare_auth(id)?;
         self.fact(&Fact::Applied {
             member: id,

@@ -41,6 +41,8 @@ pub struct Tally {
     pub rights: u64,
     /// Requests that were refused for a lack of rights.
     pub denied: u64,
+    /// Those of holders of leases and contenders for locks.
+    pub denied_sessions: u64,
     /// Events that watchers of the v2 tree received.
     pub watched: u64,
     /// Watches whose history was already cleared.

@@ -169,12 +169,26 @@ impl Auth {
         self.roles.get_mut(name).ok_or(Refused)
     }
 
-    /// Checks a request. `keys` has a key in each part into which the ranges of permissions and of
-    /// the request divide the key space. There are no leases with keys.
+    /// Checks a request that names no lease with keys. `keys` has a key in each part into which the
+    /// ranges of permissions and of the request divide the key space.
     ///
     /// # Errors
     /// The server's refusal.
     pub fn check(&self, by: By<'_>, asked: &Asked<'_>, keys: &[Bytes]) -> Result<(), Denial> {
+        self.check_with_lease(by, asked, keys, &[])
+    }
+
+    /// The same; the lease that the request names has these keys.
+    ///
+    /// # Errors
+    /// The server's refusal.
+    pub fn check_with_lease(
+        &self,
+        by: By<'_>,
+        asked: &Asked<'_>,
+        keys: &[Bytes],
+        attached: &[Bytes],
+    ) -> Result<(), Denial> {
         let (name, since) = match by {
             By::Member => return Ok(()),
             _ if !self.enabled => return Ok(()),
@@ -191,7 +205,11 @@ impl Auth {
             return Err(Denial::BadToken);
         }
         let is_root = user.roles.contains(ROOT);
-        match is_root || self.rights(user, keys).permits(asked) {
+        let rights = Rights {
+            attached,
+            ..self.rights(user, keys)
+        };
+        match is_root || rights.permits(asked) {
             true => Ok(()),
             false => Err(Denial::NoPermission),
         }

@@ -20,6 +20,10 @@ pub enum Asked<'a> {
     Watch(&'a [u8], &'a [u8]),
     /// A compaction.
     Compact,
+    /// The grant of a lease.
+    Grant,
+    /// The revocation of the lease with the attached keys.
+    Revoke,
 }
 
 /// What some roles permit.
@@ -29,7 +33,7 @@ pub struct Rights<'a> {
     pub keys: &'a [Bytes],
     /// With `key` and `range_end`.
     pub permissions: Vec<(Type, (Bytes, Bytes))>,
-    /// The keys of the lease that puts name.
+    /// The keys of the lease that the request names.
     pub attached: &'a [Bytes],
     /// Whether a role permits compactions.
     pub may_compact: bool,
@@ -54,6 +58,8 @@ impl Rights<'_> {
             Asked::Txn(txn) => self.txn(txn),
             Asked::Watch(key, end) => self.range(Type::Read, key, end),
             Asked::Compact => self.may_compact,
+            Asked::Grant => true,
+            Asked::Revoke => self.lease(Type::Write),
         }
     }
 

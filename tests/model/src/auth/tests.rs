@@ -135,3 +135,25 @@ fn a_refused_change_has_no_effect() {
     auth.change(&grant("u", "r"), 9).unwrap();
     assert_eq!(auth, before);
 }
+
+#[test]
+fn a_lease_is_its_keys() {
+    let auth = enabled();
+    let attached =
+        |keys: &[&'static str]| keys.iter().copied().map(Bytes::from).collect::<Vec<_>>();
+    let check = |asked: &Asked<'_>, keys: &[&'static str]| {
+        let keys = attached(keys);
+        auth.check_with_lease(By::User("u", 0), asked, &[], &keys)
+    };
+    let denied = Err(Denial::NoPermission);
+    assert_eq!(check(&Asked::Revoke, &[]), Ok(()));
+    assert_eq!(check(&Asked::Revoke, &["a", "b"]), Ok(()));
+    assert_eq!(check(&Asked::Revoke, &["a", "c"]), denied);
+    let put = PutRequest {
+        lease: 7,
+        ..put("a")
+    };
+    assert_eq!(check(&Asked::Put(&put), &["b"]), Ok(()));
+    assert_eq!(check(&Asked::Put(&put), &["c"]), denied);
+    assert_eq!(check(&Asked::Grant, &["c"]), Ok(()));
+}

@@ -22,6 +22,14 @@ use crate::sim::world::World;
 pub(super) const ROOT: &str = "root";
 /// The roles whose permissions it changes.
 const ROLES: [&str; 2] = ["r0", "r1"];
+/// Ranges of the keys of holders and of locks.
+const OF_LEASES: [(&str, &str); 5] = [
+    ("l", "m"),
+    ("l", "lock"),
+    ("lock", "m"),
+    ("lock0", "lock1"),
+    ("lock1", "m"),
+];
 /// The role that permits compactions.
 const COMPACTOR: &str = "compactor";
 
@@ -130,7 +138,7 @@ impl World {
                 let role = self.dice.pick(&ROLES).expect("not empty").to_owned();
                 match rights.roles.contains_key(&role) {
                     true if self.dice.chance(0.4) => Op::RoleDelete(AuthRoleDeleteRequest { role }),
-                    true => permit(&role, Type::Readwrite, "k", "l"),
+                    true => permit(&role, Type::Readwrite, "k", self.keys_end()),
                     false => Op::RoleAdd(AuthRoleAddRequest { name: role }),
                 }
             }
@@ -163,7 +171,7 @@ impl World {
         }
         let without = |role: &&str| rights.roles.get(*role).is_some_and(|of| of.is_empty());
         match ROLES.iter().find(|role| without(role)) {
-            Some(role) => Some(permit(role, Type::Readwrite, "k", "l")),
+            Some(role) => Some(permit(role, Type::Readwrite, "k", self.keys_end())),
             None => (!rights.enabled).then(enable),
         }
     }
@@ -183,13 +191,25 @@ impl World {
         }
         let kinds = [Type::Read, Type::Write, Type::Readwrite, Type::Readwrite];
         let kind = self.dice.pick(&kinds).expect("not empty");
+        if self.swarm.leases.clients != 0 && self.dice.chance(0.4) {
+            let (from, to) = self.dice.pick(&OF_LEASES).expect("not empty");
+            return permit(role, kind, from, to);
+        }
         let from = format!("k{}", self.dice.between(0, 7));
         let to = format!("k{}", self.dice.between(8, 9));
         match self.dice.between(0, 4) {
             0 => permit(role, kind, &from, ""),
             1 => permit(role, kind, &from, &to),
             2 => permit(role, kind, &from, "\0"),
-            _ => permit(role, kind, "k", "l"),
+            _ => permit(role, kind, "k", self.keys_end()),
+        }
+    }
+
+    /// The end of all keys.
+    fn keys_end(&self) -> &'static str {
+        match self.swarm.leases.clients {
+            0 => "l",
+            _ => "m",
         }
     }
 

@@ -4,13 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use keelson_core::state::auth::{Auth, Caller};
+use keelson_core::state::{Error, Response};
 use keelson_core::{Index, MemberId};
 use keelson_model::auth::{self as model, Asked, By, Denial};
+use keelson_proto::etcdserverpb::request_op::Request;
 use keelson_proto::internal::command::Op;
 use keelson_proto::internal::{AsUser, auth_change};
 
-use super::AuthWorld;
+use super::{AuthWorld, is_denial};
 use crate::sim::world::World;
 
 /// The rights after every committed entry.
@@ -21,6 +24,8 @@ pub(super) struct Agreed {
     changes: BTreeMap<u64, bool>,
     /// The entry of each revision of KV, from 2 on.
     written: Vec<u64>,
+    /// The entries that their callers were not permitted.
+    denied: BTreeSet<u64>,
     /// The last entry with a change that was acknowledged.
     pub(super) acknowledged: u64,
 }
@@ -31,6 +36,7 @@ impl Default for Agreed {
             states: vec![(0, model::Auth::default())],
             changes: BTreeMap::new(),
             written: Vec::new(),
+            denied: BTreeSet::new(),
             acknowledged: 0,
         }
     }
@@ -111,7 +117,11 @@ impl World {
         };
         let last = self.auth.agreed.last();
         let is_permitted = match (asked(&op), &op) {
-            (Some(asked), _) => last.check(by, &asked, &self.auth.keys).is_ok(),
+            (Some(asked), _) => {
+                let attached = self.attached(&op);
+                let keys = &self.auth.keys;
+                last.check_with_lease(by, &asked, keys, &attached).is_ok()
+            }
             (None, Op::Auth(_)) => !last.enabled || by == By::User(super::admin::ROOT, 0),
             // The members' own.
             (None, _) => true,
@@ -121,7 +131,41 @@ impl World {
         {
             self.auth.agreed.change(index.0, change);
         }
+        if !is_permitted {
+            self.auth.agreed.denied.insert(index.0);
+        }
         is_permitted.then_some(op)
+    }
+
+    /// The keys of the lease that a command names, before it.
+    fn attached(&self, op: &Op) -> Vec<Bytes> {
+        let Some(id) = lease_of(op) else {
+            return Vec::new();
+        };
+        let mut leases = self.watches.model.leases().into_iter();
+        leases
+            .find(|lease| lease.id == id)
+            .map_or(Vec::new(), |lease| lease.keys)
+    }
+
+    /// A member has applied an entry: it is refused for a lack of rights exactly if the log's rights
+    /// do not permit it.
+    pub(in crate::sim) fn check_verdict(
+        &mut self,
+        index: Index,
+        response: &Result<Response, Error>,
+    ) -> Result<(), String> {
+        if self.swarm.users == 0 {
+            return Ok(());
+        }
+        let denied = self.auth.agreed.denied.contains(&index.0);
+        let is_denial = matches!(response, Err(error) if is_denial(&error.to_string()));
+        match denied == is_denial {
+            true => Ok(()),
+            false => Err(format!(
+                "auth: entry {index} got {response:?}, denied: {denied}"
+            )),
+        }
     }
 
     /// The entry has written a revision of KV.
@@ -191,6 +235,24 @@ pub(super) fn asked(op: &Op) -> Option<Asked<'_>> {
         Op::DeleteRange(delete) => Some(Asked::Delete(delete)),
         Op::Txn(txn) => Some(Asked::Txn(txn)),
         Op::Compaction(_) => Some(Asked::Compact),
+        Op::LeaseGrant(_) => Some(Asked::Grant),
+        Op::LeaseRevoke(_) => Some(Asked::Revoke),
+        _ => None,
+    }
+}
+
+/// The lease that a command names: all puts of a transaction here name the same.
+fn lease_of(op: &Op) -> Option<i64> {
+    match op {
+        Op::LeaseRevoke(revoke) => Some(revoke.id),
+        Op::Put(put) => Some(put.lease),
+        Op::Txn(txn) => {
+            let mut ops = txn.success.iter().chain(&txn.failure);
+            ops.find_map(|op| match &op.request {
+                Some(Request::RequestPut(put)) if put.lease != 0 => Some(put.lease),
+                _ => None,
+            })
+        }
         _ => None,
     }
 }

@@ -91,6 +91,27 @@ impl World {
         }
     }
 
+    /// The origin of the requests to a member of a holder of a lease, and of its calls for locks: a
+    /// user with a certificate.
+    pub(in crate::sim) fn holder_at(&self, member: MemberId, number: usize) -> Caller {
+        match self.swarm.users {
+            0 => Caller::Member,
+            users if self.auth_enabled(member) => Caller::User {
+                name: user_name(number as u64 % users),
+                since: 0,
+            },
+            _ => Caller::Anonymous,
+        }
+    }
+
+    /// A command of that caller, as its member proposes it.
+    pub(in crate::sim) fn signed(&self, member: MemberId, caller: &Caller, op: Op) -> Op {
+        match self.swarm.users != 0 && self.auth_enabled(member) {
+            true => caller.signed(op),
+            false => op,
+        }
+    }
+
     /// A client logs in at a member that may lag behind.
     pub(super) fn log_in(&mut self, client: u64) {
         let Some(member) = self.dice.pick(&self.running()) else {
@@ -267,6 +288,31 @@ impl World {
         ))
     }
 
+    /// A member has permitted a read from its state, or refused it.
+    ///
+    /// # Errors
+    /// The rights there are others.
+    pub(in crate::sim) fn check_permitted(
+        &self,
+        member: MemberId,
+        caller: &Caller,
+        range: &RangeRequest,
+        is_permitted: bool,
+    ) -> Result<(), String> {
+        let life = self.members.get(&member).and_then(|it| it.life.as_ref());
+        let Some(life) = life.filter(|_| self.swarm.users != 0) else {
+            return Ok(());
+        };
+        let rights = self.auth.agreed.at(life.applied().0);
+        let expected = self.auth.check(rights, caller, &Asked::Range(range));
+        match expected.is_ok() == is_permitted {
+            true => Ok(()),
+            false => Err(format!(
+                "auth: {member} permits {range:?} of {caller:?}: {is_permitted}"
+            )),
+        }
+    }
+
     /// A member serves a read from its state: its answer is that of the rights there.
     pub(in crate::sim) fn check_served(
         &mut self,
@@ -275,15 +321,10 @@ impl World {
         range: &RangeRequest,
         is_permitted: bool,
     ) {
-        let life = self.members.get(&member).and_then(|it| it.life.as_ref());
-        let call = self.auth.calls.get(&operation);
-        let (Some(call), Some(life)) = (call, life) else {
+        let Some(caller) = self.auth.calls.get(&operation).map(|call| &call.caller) else {
             return;
         };
-        let rights = self.auth.agreed.at(life.applied().0);
-        let expected = self.auth.check(rights, &call.caller, &Asked::Range(range));
-        if expected.is_ok() != is_permitted {
-            let problem = format!("auth: {member} permits {range:?} of {call:?}: {is_permitted}");
+        if let Err(problem) = self.check_permitted(member, caller, range, is_permitted) {
             self.auth.violation.get_or_insert(problem);
         }
     }

@@ -2,9 +2,10 @@
 //!
 //! `admin` changes them while faults happen, and enables and disables auth. The clients of the v3
 //! API, and those that watch, are then users: `callers` checks and signs their requests as the
-//! product does, and what became of them against the rights that were in force meanwhile. `agreed`
-//! has the rights after each entry, by the model (`keelson_model::auth`), and compares members with
-//! it. `watched` checks what watches are sent, `mistakes` has the mutants.
+//! product does, and what became of them against the rights that were in force meanwhile. In some
+//! runs the holders of leases, who contend for locks, are users as well. `agreed` has the rights
+//! after each entry, by the model (`keelson_model::auth`), and compares members with it. `watched`
+//! checks what watches are sent, `mistakes` has the mutants.
 
 mod admin;
 mod agreed;
@@ -52,7 +53,11 @@ impl AuthWorld {
             let key = format!("k{number}");
             [format!("{key}\0"), key]
         });
-        let others = ["a", "l", "~"].map(str::to_owned);
+        // The last ones are within the queues of locks.
+        let others = [
+            "a", "l", "lock", "lock0", "lock0/~", "lock1", "lock1/~", "~",
+        ];
+        let others = others.map(str::to_owned);
         AuthWorld {
             agreed: Agreed::default(),
             admin: Admin::default(),
@@ -71,11 +76,14 @@ impl AuthWorld {
 }
 
 impl Swarm {
-    /// Decides whether clients are users, from dice of its own. Holders of leases are none.
+    /// Decides whether clients are users, from dice of its own; in some of these runs the holders of
+    /// leases, if there are any, are users as well.
     pub(super) fn draw_auth(&mut self, dice: &mut Dice) {
         if dice.chance(0.2) && self.tree_clients < self.clients {
             self.users = dice.between(1, 3);
-            self.leases = Default::default();
+            if dice.chance(0.4) {
+                self.leases = Default::default();
+            }
         }
     }
 

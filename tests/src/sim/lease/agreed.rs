@@ -88,6 +88,13 @@ impl Agreed {
         let Ok(Command { op: Some(op) }) = Command::decode(command) else {
             return Ok(());
         };
+        let op = match op {
+            Op::AsUser(of) => of.command.and_then(|command| command.op),
+            op => Some(op),
+        };
+        let Some(op) = op else {
+            return Ok(());
+        };
         let granted = match &op {
             Op::LeaseGrant(request) => Some((request.id, index.0)),
             _ => None,

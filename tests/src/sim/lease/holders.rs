@@ -12,6 +12,7 @@ use prost::Message;
 
 use super::RenewalOf;
 use super::agreed::{LeaseKey, key_of};
+use crate::sim::auth::is_denial;
 use crate::sim::event::{Event, Waiter};
 use crate::sim::world::World;
 
@@ -113,7 +114,9 @@ impl World {
             Kind::Revoke => Op::LeaseRevoke(LeaseRevokeRequest { id }),
             Kind::Renew | Kind::None => return self.sends_renewal(number, member, id),
         };
-        let command = Command { op: Some(op) }.encode_to_vec().into();
+        let caller = self.holder_at(member, number);
+        let op = Some(self.signed(member, &caller, op));
+        let command = Command { op }.encode_to_vec().into();
         if let Some(name) = self.name_proposal(member) {
             self.waiting.insert(name, Waiter::Holder(number, operation));
             self.input(member, Input::Propose { id: name, command });
@@ -230,6 +233,7 @@ impl World {
                     self.session_ends(number, lease);
                 }
             }
+            (_, Err(error)) if is_denial(&error.to_string()) => self.tally.denied_sessions += 1,
             (kind, response) => return Err(format!("leases: {kind:?} got {response:?}")),
         }
         self.holder_goes_on(number);

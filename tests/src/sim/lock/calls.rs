@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use keelson_core::MemberId;
 use keelson_core::lock::{Place, Turn};
 use keelson_core::node::Input;
-use keelson_core::state::auth::Caller;
+use keelson_core::state::auth::{Access, Caller};
 use keelson_core::state::{self, Response};
-use keelson_core::watch::{WatchContent, WatchStream};
+use keelson_core::watch::WatchStream;
 use keelson_proto::etcdserverpb::WatchCreateRequest;
 use keelson_proto::internal::Command;
 use keelson_proto::internal::command::Op;
@@ -18,6 +18,7 @@ use prost::Message;
 use super::CallEvent;
 use super::contenders::name_of;
 use super::own::OwnSession;
+use crate::sim::auth::is_denial;
 use crate::sim::event::{Event, Waiter};
 use crate::sim::mutant::Mutant;
 use crate::sim::reads::ReadOrigin;
@@ -26,6 +27,7 @@ use crate::sim::world::World;
 /// A call at a member's incarnation.
 pub(super) struct Call {
     contender: usize,
+    caller: Caller,
     pub(super) at: (MemberId, u64),
     pub(super) place: Place,
     /// The session that the call has created.
@@ -117,6 +119,7 @@ impl World {
         let lease = own.as_ref().map_or(lease, |own| own.id);
         let call = Call {
             contender,
+            caller: self.holder_at(at.0, contender),
             at,
             place: Place::new(name_of(lock), lease),
             own,
@@ -156,6 +159,12 @@ impl World {
             return;
         };
         let (at, step) = (call.at, call.step);
+        // What is undone is the call's own.
+        let caller = match call.state {
+            State::GivesUp(_) => &Caller::Member,
+            _ => &call.caller,
+        };
+        let op = self.signed(at.0, caller, op);
         let command = Command { op: Some(op) }.encode_to_vec().into();
         if let Some(id) = self.name_proposal(at.0) {
             self.waiting.insert(id, Waiter::LockCall(number, step));
@@ -216,12 +225,23 @@ impl World {
                 self.gives_up_again(number);
                 Ok(())
             }
+            (state, Some(Err(error))) if is_denial(&error.to_string()) => {
+                self.tally.denied_sessions += 1;
+                match state {
+                    State::Takes if call.own.is_some() => self.place_lost(number),
+                    State::GivesUp(_) => {
+                        self.locks.calls.remove(&number);
+                        Ok(())
+                    }
+                    _ => self.call_fails(number),
+                }
+            }
             (_, response) => Err(format!("locks: a call got {response:?}")),
         }
     }
 
     /// The call has a place, which is the first.
-    fn place_kept(&mut self, number: u64) -> Result<(), String> {
+    pub(super) fn place_kept(&mut self, number: u64) -> Result<(), String> {
         self.session_is_left(number);
         let Some(call) = self.locks.calls.get(&number) else {
             return Ok(());
@@ -246,7 +266,7 @@ impl World {
     }
 
     /// The call ends, and gives its place up in the background.
-    fn place_lost(&mut self, number: u64) -> Result<(), String> {
+    pub(super) fn place_lost(&mut self, number: u64) -> Result<(), String> {
         let contender = self.locks.calls.get(&number).map(|call| call.contender);
         self.place_dropped(number);
         match contender {
@@ -281,7 +301,7 @@ impl World {
         }
     }
 
-    fn call_reads(&mut self, number: u64) {
+    pub(super) fn call_reads(&mut self, number: u64) {
         if let Some((id, step)) = self.next_step(number, State::Reads) {
             self.plan_overdue(number);
             self.ask_to_read(id, ReadOrigin::LockCall(number, step));
@@ -295,10 +315,16 @@ impl World {
             return Ok(());
         };
         let (id, request) = (call.at.0, call.place.read());
+        let caller = call.caller.clone();
         let machine = self.life(id).and_then(|life| life.machine());
-        let answer = machine.map(|machine| machine.view().range(&request));
-        let answer = answer.ok_or("locks: a read without a state")?;
+        let view = machine.ok_or("locks: a read without a state")?.view();
+        let permitted = view.authorize(&caller, Access::Range(&request));
+        let answer = view.range(&request);
         let answer = answer.map_err(|error| format!("locks: {error}"))?;
+        self.check_permitted(id, &caller, &request, permitted.is_ok())?;
+        if permitted.is_err() {
+            return self.place_lost(number);
+        }
         let turn = self
             .locks
             .calls
@@ -316,63 +342,21 @@ impl World {
     }
 
     fn call_waits(&mut self, number: u64, watches: [WatchCreateRequest; 2]) -> Result<(), String> {
-        let id = self.locks.calls.get(&number).map(|call| call.at.0);
-        let Some(life) = id.and_then(|id| self.life(id)) else {
+        let Some(call) = self.locks.calls.get(&number) else {
+            return Ok(());
+        };
+        let (id, caller) = (call.at.0, call.caller.clone());
+        let Some(life) = self.life(id) else {
             return Ok(());
         };
         let woken = Arc::new(AtomicBool::new(true));
         let flag = Arc::clone(&woken);
         let wake = move || flag.store(true, Ordering::Relaxed);
-        let mut stream = life.watches.hub.stream(Arc::new(Caller::Member), wake);
+        let mut stream = life.watches.hub.stream(Arc::new(caller), wake);
         for watch in watches {
             stream.create(watch);
         }
         let _ = self.next_step(number, State::Waits(Box::new(stream), woken));
         self.call_looks(number)
-    }
-
-    /// The member has delivered revisions: calls with a message take their turn soon.
-    pub(in crate::sim) fn wake_calls(&mut self, id: MemberId) {
-        let is_woken = |call: &Call| match &call.state {
-            State::Waits(_, woken) => call.at.0 == id && woken.load(Ordering::Relaxed),
-            _ => false,
-        };
-        let woken = self.locks.calls.iter().filter(|(_, call)| is_woken(call));
-        let woken: Vec<_> = woken.map(|(number, call)| (*number, call.at)).collect();
-        for (number, (id, boot)) in woken {
-            let delay = self.dice.between(0, 5);
-            let event = Event::LockCall(id, boot, number, CallEvent::Woken);
-            self.clock.after(delay, event);
-        }
-    }
-
-    /// Reads the messages of a call's watches.
-    fn call_looks(&mut self, number: u64) -> Result<(), String> {
-        let Some(call) = self.locks.calls.get_mut(&number) else {
-            return Ok(());
-        };
-        let State::Waits(stream, woken) = &mut call.state else {
-            return Ok(());
-        };
-        loop {
-            // Before the read: the stream may wake its call meanwhile.
-            woken.store(false, Ordering::Relaxed);
-            let message = stream.next().map_err(|error| error.to_string())?;
-            match message.map(|message| message.content) {
-                None if woken.load(Ordering::Relaxed) => {}
-                None => return Ok(()),
-                Some(WatchContent::Events { .. } | WatchContent::Compacted(_)) => break,
-                Some(WatchContent::Refused(why)) => return Err(format!("locks: {why}")),
-                Some(WatchContent::Denied(error)) => return Err(format!("locks: {error}")),
-                Some(_) => {}
-            }
-        }
-        match self.mutant {
-            Some(Mutant::LockGivenTwice) => self.place_kept(number),
-            _ => {
-                self.call_reads(number);
-                Ok(())
-            }
-        }
     }
 }

@@ -14,6 +14,7 @@ use keelson_proto::internal::command::Op;
 use prost::Message;
 
 use super::CallEvent;
+use crate::sim::auth::is_denial;
 use crate::sim::event::{Event, Waiter};
 use crate::sim::lease::LeaseKey;
 use crate::sim::world::World;
@@ -151,12 +152,19 @@ impl World {
                 ..DeleteRangeRequest::default()
             }),
         };
-        let command = Command { op: Some(op) }.encode_to_vec().into();
+        self.contender_proposes(number, unlock, op);
+    }
+
+    /// Sends an operation of a holder or a leader to a member.
+    pub(super) fn contender_proposes(&mut self, number: usize, operation: u64, op: Op) {
         let member = self.dice.pick(&self.running());
         if let Some(member) = member
             && let Some(id) = self.name_proposal(member)
         {
-            self.waiting.insert(id, Waiter::Unlock(number, unlock));
+            let caller = self.holder_at(member, number);
+            let op = Some(self.signed(member, &caller, op));
+            let command = Command { op }.encode_to_vec().into();
+            self.waiting.insert(id, Waiter::Unlock(number, operation));
             self.input(member, Input::Propose { id, command });
         }
     }
@@ -176,11 +184,18 @@ impl World {
             } if of == operation => return self.proclaim_ends(number, session, response),
             _ => return Ok(()),
         };
-        self.locks.contenders[number].state = match response {
+        let state = match response {
             Some(Ok(_)) => State::Idle,
+            // The key goes with the session.
+            Some(Err(error)) if is_denial(&error.to_string()) => {
+                self.tally.denied_sessions += 1;
+                self.end_session(number, session);
+                State::Idle
+            }
             Some(Err(error)) => return Err(format!("locks: an unlock got {error}")),
             None => State::Holds(session),
         };
+        self.locks.contenders[number].state = state;
         self.contender_pauses(number, 500);
         Ok(())
     }

@@ -5,15 +5,14 @@
 //! leader's key was there.
 
 use bytes::Bytes;
+use keelson_core::lock;
 use keelson_core::state::{self, Response};
-use keelson_core::{lock, node::Input};
 use keelson_proto::etcdserverpb::{RangeRequest, RequestOp, TxnRequest, TxnResponse};
-use keelson_proto::internal::Command;
 use keelson_proto::internal::command::Op;
-use prost::Message;
 
 use super::contenders::{State, name_of};
-use crate::sim::event::{Event, Waiter};
+use crate::sim::auth::is_denial;
+use crate::sim::event::Event;
 use crate::sim::lease::LeaseKey;
 use crate::sim::mutant::Mutant;
 use crate::sim::world::World;
@@ -69,14 +68,7 @@ impl World {
         let patience = self.swarm.patience_ms;
         self.clock
             .after(patience, Event::Contender(number, Some(operation)));
-        let command = Command { op: Some(op) }.encode_to_vec().into();
-        let member = self.dice.pick(&self.running());
-        if let Some(member) = member
-            && let Some(id) = self.name_proposal(member)
-        {
-            self.waiting.insert(id, Waiter::Unlock(number, operation));
-            self.input(member, Input::Propose { id, command });
-        }
+        self.contender_proposes(number, operation, op);
     }
 
     /// A proclaim is applied, or certainly not in the log.
@@ -89,6 +81,7 @@ impl World {
         let is_leader = match response {
             // Its key may be there with a lease that is not: it is about to end.
             None | Some(Err(state::Error::LeaseNotFound)) => true,
+            Some(Err(error)) if is_denial(&error.to_string()) => true,
             Some(Ok(Response::Txn(answer))) => self.check_proclaim(number, session, &answer)?,
             other => return Err(format!("elections: a proclaim got {other:?}")),
         };

@@ -16,6 +16,7 @@ mod held;
 mod observers;
 mod own;
 mod undo;
+mod wakes;
 
 use std::collections::BTreeMap;
 
