@@ -148,8 +148,8 @@ impl World {
             .map_or(Vec::new(), |lease| lease.keys)
     }
 
-    /// A member has applied an entry: it is refused for a lack of rights exactly if the log's rights
-    /// do not permit it.
+    /// A member has applied an entry: it is refused for a lack of rights exactly if the log's
+    /// rights do not permit it.
     pub(in crate::sim) fn check_verdict(
         &mut self,
         index: Index,

@@ -76,8 +76,8 @@ impl AuthWorld {
 }
 
 impl Swarm {
-    /// Decides whether clients are users, from dice of its own; in some of these runs the holders of
-    /// leases, if there are any, are users as well.
+    /// Decides whether clients are users, from dice of its own; in some of these runs the holders
+    /// of leases, if there are any, are users as well.
     pub(super) fn draw_auth(&mut self, dice: &mut Dice) {
         if dice.chance(0.2) && self.tree_clients < self.clients {
             self.users = dice.between(1, 3);
