@@ -17,11 +17,12 @@ impl Store {
     /// The members, by id.
     ///
     /// # Errors
-    /// A timeout when a linearizable list is requested and there is no quorum.
+    /// A timeout when a linearizable list is requested and there is no quorum; `Corrupt`.
     pub async fn member_list(&self, linearizable: bool) -> Result<MemberListResponse, Error> {
         if linearizable {
             self.read_index().await?;
         }
+        self.view().require_unfenced()?;
         self.authorize(Access::AnyUser)?;
         Ok(MemberListResponse {
             header: self.member_header(),

@@ -235,7 +235,6 @@ impl Node {
                 self.raw.report_snapshot(to.0, status);
             }
             Input::TransferLeader(to) => self.transfer_leader(to),
-            Input::Fenced(fenced) => self.raw.raft.set_priority(-i64::from(fenced)),
         }
         self.settle_timeout();
     }

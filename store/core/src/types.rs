@@ -121,3 +121,11 @@ impl From<&AppliedMark> for LastIncluded {
         }
     }
 }
+
+/// SplitMix64's finishing step: spreads every bit of the input over the output.
+pub(crate) fn mix(input: u64) -> u64 {
+    let mut mixed = input.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}

@@ -134,6 +134,7 @@ impl Store {
     /// Permission denied; `TooManyRequests` while others count sizes; those of the engine.
     pub(crate) async fn usage(&self, sizes: bool) -> Result<UsageResponse, Error> {
         use keelson_core::state::auth::{Access, Duty};
+        self.view().require_unfenced()?;
         self.authorize_now(Access::Duty(Duty::Monitor)).await?;
         let mut usage = self.inner.account.read();
         if sizes {

@@ -335,6 +335,9 @@ impl Applier {
         self.flush_due = None;
         self.flushing = false;
         effects.members_changed = true;
+        // Nothing is left to flush, and a full log waits for this report.
+        let index = self.state.durable();
+        effects.inputs.push(Input::Durable { index });
         self.release_reads(effects);
         self.report_backlog(effects);
         self.report_audit(effects);

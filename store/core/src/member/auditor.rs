@@ -86,6 +86,8 @@ pub(super) struct Auditor {
     is_admitted: bool,
     /// Everything up to this entry is compared.
     covered: u64,
+    /// The last comparison that this member has applied.
+    compared: u64,
     /// The last committed entry, and when it was first seen.
     newest: (u64, Millis),
     round: Option<Comparison>,
@@ -101,6 +103,7 @@ impl Auditor {
             policy,
             is_admitted: false,
             covered: 0,
+            compared: 0,
             newest: (0, Millis(0)),
             round: None,
             reports: BTreeMap::new(),
@@ -116,14 +119,24 @@ impl Auditor {
     pub(super) fn applied(&mut self, me: MemberId, index: Index, outcome: HashOutcome) {
         match outcome {
             HashOutcome::Compared(report) => {
+                self.compared = index.0;
                 if let Some(round) = &mut self.round {
                     round.index = Some(index);
                     self.report(me, report);
                 }
             }
-            HashOutcome::Begun | HashOutcome::Agreed | HashOutcome::Differs(_) => {
+            HashOutcome::Begun => {
                 self.covered = index.0;
-                self.must_begin &= outcome != HashOutcome::Begun;
+                self.must_begin = false;
+                self.round = None;
+            }
+            HashOutcome::Agreed | HashOutcome::Differs(_) => {
+                // A quiet cluster is compared once. What came before the verdict, and after the
+                // comparison, is not compared.
+                self.covered = match index.0 == self.compared + 1 {
+                    true => index.0,
+                    false => self.compared,
+                };
                 self.round = None;
             }
         }
@@ -166,7 +179,8 @@ impl Auditor {
         let (newest, since) = self.newest;
         let many = self.covered + self.policy.entries <= newest;
         let quiet = self.covered < newest && since.0 + self.policy.quiet_ms <= now.0;
-        if !many && !quiet {
+        // At once: what is written until then would not be compared.
+        if !self.must_begin && !many && !quiet {
             return None;
         }
         self.reports.clear();

@@ -124,10 +124,19 @@ impl Healer {
         Some((soft_state.leader, PeerMessage { message }))
     }
 
-    /// A member requests this one's state.
-    pub(super) fn requested(&mut self, now: Millis, from: MemberId, needs: Index, leads: bool) {
+    /// A member requests this one's state. A request for more than is committed is ignored: no
+    /// capture would have enough, and the member repeats it.
+    pub(super) fn requested(
+        &mut self,
+        now: Millis,
+        from: MemberId,
+        needs: Index,
+        status: &NodeStatus,
+    ) {
         let is_free = self.served.is_none_or(|served| served.until <= now);
-        if leads && is_free && self.serve_at <= now && !self.is_fenced() {
+        let is_due = is_free && self.serve_at <= now;
+        let leads = status.soft_state.role == Role::Leader;
+        if leads && is_due && needs <= status.committed && !self.is_fenced() {
             self.served = Some(Served {
                 to: from,
                 needs,
@@ -143,7 +152,9 @@ impl Healer {
     }
 
     /// The index that a capture must include, while a member waits for one.
-    pub(super) fn wants(&self) -> Option<Index> {
+    pub(super) fn wants(&mut self, now: Millis) -> Option<Index> {
+        let is_late = |served: &mut Served| !served.is_sent && served.until <= now;
+        self.served.take_if(is_late);
         let served = self.served.filter(|served| !served.is_sent);
         served.map(|served| served.needs)
     }
@@ -262,17 +273,32 @@ mod tests {
     #[test]
     fn one_member_is_served_at_a_time() {
         let mut healer = Healer::default();
-        healer.requested(Millis(9), MemberId(2), Index(6), true);
-        healer.requested(Millis(9), MemberId(3), Index(4), true);
-        assert_eq!(healer.wants(), Some(Index(6)));
+        let (leads, follows) = (status(Role::Leader, 1), status(Role::Follower, 2));
+        healer.requested(Millis(9), MemberId(2), Index(6), &leads);
+        healer.requested(Millis(9), MemberId(3), Index(4), &leads);
+        assert_eq!(healer.wants(Millis(9)), Some(Index(6)));
         assert!(
             !healer.sent(Millis(10), MemberId(2)),
             "nothing was sent yet"
         );
         healer.resign();
-        healer.requested(Millis(11), MemberId(3), Index(4), false);
-        assert_eq!(healer.wants(), None);
-        healer.requested(Millis(11), MemberId(3), Index(4), true);
-        assert_eq!(healer.wants(), Some(Index(4)));
+        healer.requested(Millis(11), MemberId(3), Index(4), &follows);
+        assert_eq!(healer.wants(Millis(11)), None);
+        healer.requested(Millis(11), MemberId(3), Index(4), &leads);
+        assert_eq!(healer.wants(Millis(11)), Some(Index(4)));
+        assert_eq!(healer.wants(Millis(11 + SERVE_MS)), None, "it is given up");
+    }
+
+    /// No capture had enough, and each step of the leader requested another one.
+    #[test]
+    fn a_request_for_more_than_is_committed_is_ignored() {
+        let mut healer = Healer::default();
+        let leads = status(Role::Leader, 1);
+        for index in [u64::MAX, 10] {
+            healer.requested(Millis(9), MemberId(2), Index(index), &leads);
+            assert_eq!(healer.wants(Millis(9)), None);
+        }
+        healer.requested(Millis(9), MemberId(3), Index(9), &leads);
+        assert_eq!(healer.wants(Millis(9)), Some(Index(9)));
     }
 }

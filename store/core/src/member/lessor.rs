@@ -178,7 +178,9 @@ impl Lessor {
         }
     }
 
-    /// Processes events. `now` is monotonic; `soft_state` and `view` are those of the present.
+    /// Processes events. `now` is monotonic; `soft_state` and `view` are those of the present. A
+    /// leader whose state differs from the majority's does nothing from it, and waits until another
+    /// member leads.
     pub fn handle(
         &mut self,
         now: Millis,
@@ -187,6 +189,14 @@ impl Lessor {
         events: impl IntoIterator<Item = LessorEvent>,
     ) -> LessorEffects {
         let mut effects = LessorEffects::default();
+        let soft_state = match soft_state.role {
+            Role::Leader if view.is_fenced() => SoftState {
+                leader: MemberId::NONE,
+                role: Role::Follower,
+                ..soft_state
+            },
+            _ => soft_state,
+        };
         self.note_soft_state(soft_state, &mut effects);
         self.note_stall(now);
         for event in events {

@@ -99,9 +99,6 @@ pub enum Input {
     /// Transfer leadership to that member, or to the voter with the longest log. Ignored unless
     /// this member leads.
     TransferLeader(Option<MemberId>),
-    /// Whether this member's state differs from the majority's. It then gets votes only of members
-    /// whose logs are shorter: what it alone has must not be lost.
-    Fenced(bool),
 }
 
 /// What must be done, in the order of the fields.

@@ -3,7 +3,7 @@
 use raft::StateRole;
 
 use super::{Node, NodeConfig, Output};
-use crate::{Index, MemberId, Millis};
+use crate::{Index, MemberId, Millis, mix};
 
 /// The configuration of raft-rs. Its unit of time is one heartbeat.
 pub(super) fn raft_config(config: &NodeConfig, applied: u64) -> raft::Config {
@@ -189,12 +189,4 @@ impl Node {
         });
         needed.min().unwrap_or(u64::MAX)
     }
-}
-
-/// SplitMix64's finishing step: spreads every bit of the input over the output.
-fn mix(input: u64) -> u64 {
-    let mut mixed = input.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
 }

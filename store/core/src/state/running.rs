@@ -15,9 +15,9 @@ use bytes::Bytes;
 use keelson_proto::internal::{AppliedHash, HashAt, HashDiffers};
 
 use super::revision::RowKey;
-use crate::Index;
 use crate::engine::{Change, Table};
 use crate::tree::{Event, NodeExtern};
+use crate::{Index, mix};
 
 /// The number of this release's way to compute the hash. Values of two schemes are never compared.
 pub const HASH_SCHEME: u32 = 1;
@@ -203,12 +203,4 @@ impl RunningHash {
         self.word(node.modified << 1 | u64::from(node.dir));
         self.word(node.expires_ns.unwrap_or(0) as u64);
     }
-}
-
-/// SplitMix64's finishing step: spreads every bit of the input over the output.
-fn mix(input: u64) -> u64 {
-    let mut mixed = input.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
 }

@@ -56,6 +56,20 @@ fn the_majority_decides_and_not_the_leader() {
     assert_eq!(auditor.propose(quiet, Index(12), true, voters), None);
 }
 
+/// They were never compared if nothing was written after them.
+#[test]
+fn entries_between_a_comparison_and_its_verdict_are_compared_later() {
+    let mut auditor = compared(Some(7));
+    auditor.report(MemberId(2), report(11, Some(7)));
+    let next = auditor.propose(Millis(10), Index(12), true, voters);
+    assert_eq!(next, verdict(7));
+    auditor.applied(ME, Index(13), HashOutcome::Agreed);
+    assert_eq!(auditor.propose(Millis(20), Index(13), true, voters), None);
+    let quiet = Millis(20 + 1_000);
+    let next = auditor.propose(quiet, Index(13), true, voters);
+    assert_eq!(next, Some(step(Step::Compare)));
+}
+
 #[test]
 fn without_a_majority_the_alarm_is_raised() {
     let mut auditor = compared(Some(7));
@@ -85,8 +99,8 @@ fn hashes_begin_anew_when_a_member_does_not_know_its_own() {
     let next = auditor.propose(Millis(10), Index(11), true, voters);
     assert_eq!(next, verdict(7));
     auditor.applied(ME, Index(12), HashOutcome::Agreed);
-    let next = auditor.propose(Millis(20), Index(30), true, voters);
-    assert_eq!(next, Some(step(Step::Begin)));
+    let next = auditor.propose(Millis(20), Index(12), true, voters);
+    assert_eq!(next, Some(step(Step::Begin)), "at once");
 }
 
 #[test]

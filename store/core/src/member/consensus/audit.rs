@@ -35,7 +35,7 @@ impl Consensus {
             } => {
                 self.auditor.admit(admitted);
                 if self.healer.note(now, divergence, applied) {
-                    self.fence(divergence.is_some());
+                    self.drop_capture();
                 }
             }
             AuditNote::Applied(index, outcome) => {
@@ -49,8 +49,7 @@ impl Consensus {
     }
 
     /// Drops the capture, so that a state that differs does not spread.
-    fn fence(&mut self, is_fenced: bool) {
-        self.inputs.push(Input::Fenced(is_fenced));
+    fn drop_capture(&mut self) {
         self.capture_requested = false;
         if let Some((capture, _)) = self.capture.take() {
             let last_included = LastIncluded::from(capture.mark());
@@ -86,9 +85,9 @@ impl Consensus {
                 self.auditor.report(from, HashReport { index, value });
             }
             Some(Message::StateRequest(request)) => {
-                let leads = self.leads();
                 let needs = Index(request.index);
-                self.healer.requested(now, from, needs, leads);
+                let status = self.node.status();
+                self.healer.requested(now, from, needs, &status);
             }
             _ => return false,
         }
@@ -118,7 +117,7 @@ impl Consensus {
         if let Some(op) = proposal {
             self.propose_own(op);
         }
-        if let Some(needs) = self.healer.wants() {
+        if let Some(needs) = self.healer.wants(now) {
             self.serve(needs, effects);
         }
     }

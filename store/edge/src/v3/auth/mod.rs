@@ -194,6 +194,9 @@ impl<B: Backend> auth_server::Auth for AuthService<B> {
         &self,
         request: Request<AuthenticateRequest>,
     ) -> Result<Response<AuthenticateResponse>, Status> {
+        if self.sessions.anonymous().is_fenced() {
+            return Err(Error::from(StateError::Corrupt).into());
+        }
         let token = self.log_in(request.get_ref()).await?;
         Ok(Response::new(AuthenticateResponse {
             header: Some(self.sessions.anonymous().header()),

@@ -1,6 +1,10 @@
 //! Requests on their way to the leader.
 
+use keelson_proto::internal::HashCheck;
+use keelson_proto::internal::hash_check::Step;
+
 use super::*;
+use crate::state::HASH_SCHEME;
 
 #[test]
 fn a_follower_sends_requests_in_one_message_and_again_until_a_leader_answers() {
@@ -111,4 +115,39 @@ fn missed_changes_are_found_in_the_state() {
     let effects = world.happens(LessorEvent::Done(read));
     assert_eq!(effects.answers, [(1, LeaseOutcome::Absent)]);
     assert_eq!(world.renew(8), alive(10, 10));
+}
+
+/// It answered from its state, although that is not the majority's.
+#[test]
+fn a_leader_that_differs_refuses_followers_requests() {
+    let mut world = World::leading();
+    world.grant(7, 10);
+    let check = |step: Step, index, value| {
+        Op::HashCheck(HashCheck {
+            step: step.into(),
+            scheme: HASH_SCHEME,
+            index,
+            value,
+        })
+    };
+    commit(&mut world.state, Term(3), check(Step::Begin, 0, 0));
+    commit(&mut world.state, Term(3), check(Step::Compare, 0, 0));
+    let compared = world.state.applied().index;
+    commit(&mut world.state, Term(3), check(Step::Verdict, compared, 5));
+    assert!(world.state.view().is_fenced());
+    let request = LeaseRequest {
+        context: 3,
+        boot: 9,
+        renew: true,
+        ids: vec![7],
+    };
+    let done = world.happens(LessorEvent::Peer(PEER, LeaseMessage::Request(request)));
+    let [(PEER, message)] = &done.send[..] else {
+        panic!("{done:?}");
+    };
+    let Some(Message::LeaseAnswer(answer)) = &message.message else {
+        panic!("{message:?}");
+    };
+    assert!(!answer.leads && answer.times.is_empty());
+    assert!(done.read.is_none() && done.propose.is_empty());
 }
