@@ -24,6 +24,7 @@ const KEYS: u64 = 10_000;
 #[derive(Debug)]
 pub struct Clients {
     stops: Arc<AtomicBool>,
+    measures: Arc<AtomicBool>,
     begin: Instant,
     thread: Option<JoinHandle<Result<Histogram>>>,
 }
@@ -31,13 +32,21 @@ pub struct Clients {
 impl Clients {
     /// Starts the clients, spread over the members.
     pub fn start(plan: &Plan, urls: &[String]) -> Clients {
-        let stops = Arc::new(AtomicBool::new(false));
-        let (plan, urls, stop) = (plan.clone(), urls.to_vec(), Arc::clone(&stops));
+        let (stops, measures) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
+        let flags = Flags(Arc::clone(&stops), Arc::clone(&measures));
+        let (plan, urls) = (plan.clone(), urls.to_vec());
         Clients {
             stops,
+            measures,
             begin: Instant::now(),
-            thread: Some(std::thread::spawn(move || on_thread(&plan, &urls, stop))),
+            thread: Some(std::thread::spawn(move || on_thread(&plan, &urls, flags))),
         }
+    }
+
+    /// Measures from now on: the connections are open.
+    pub fn measure(&mut self) {
+        self.begin = Instant::now();
+        self.measures.store(true, Ordering::Relaxed);
     }
 
     /// Whether a client has failed, which ends all of them.
@@ -65,14 +74,18 @@ impl Drop for Clients {
     }
 }
 
-fn on_thread(plan: &Plan, urls: &[String], stops: Arc<AtomicBool>) -> Result<Histogram> {
+/// Whether to stop, and whether to measure.
+#[derive(Clone)]
+struct Flags(Arc<AtomicBool>, Arc<AtomicBool>);
+
+fn on_thread(plan: &Plan, urls: &[String], flags: Flags) -> Result<Histogram> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(LocalSet::new().run_until(drive(plan, urls, stops)))
+    runtime.block_on(LocalSet::new().run_until(drive(plan, urls, flags)))
 }
 
-async fn drive(plan: &Plan, urls: &[String], stops: Arc<AtomicBool>) -> Result<Histogram> {
+async fn drive(plan: &Plan, urls: &[String], flags: Flags) -> Result<Histogram> {
     let latencies = Rc::new(RefCell::new(Histogram::default()));
     let next = Arc::new(AtomicU64::new(0));
     let value = Bytes::from(vec![b'v'; plan.value_bytes]);
@@ -81,9 +94,9 @@ async fn drive(plan: &Plan, urls: &[String], stops: Arc<AtomicBool>) -> Result<H
         let url = &urls[number % urls.len()];
         let kv = Kv::with_origin(wire::open(url).await?, url.parse()?);
         let (latencies, next) = (Rc::clone(&latencies), Arc::clone(&next));
-        let (value, stops) = (value.clone(), Arc::clone(&stops));
+        let (value, flags) = (value.clone(), flags.clone());
         clients.push(tokio::task::spawn_local(client(
-            kv, value, next, stops, latencies,
+            kv, value, next, flags, latencies,
         )));
     }
     for client in clients {
@@ -96,7 +109,7 @@ async fn client(
     mut kv: Kv,
     value: Bytes,
     next: Arc<AtomicU64>,
-    stops: Arc<AtomicBool>,
+    Flags(stops, measures): Flags,
     latencies: Rc<RefCell<Histogram>>,
 ) -> Result<()> {
     let mut begin = Instant::now();
@@ -112,7 +125,9 @@ async fn client(
         }
         outcome?;
         let end = Instant::now();
-        latencies.borrow_mut().record(end - begin);
+        if measures.load(Ordering::Relaxed) {
+            latencies.borrow_mut().record(end - begin);
+        }
         begin = end;
     }
     Ok(())

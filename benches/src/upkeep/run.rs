@@ -17,6 +17,9 @@ use crate::table;
 /// How often memory is read.
 const SAMPLE: Duration = Duration::from_millis(20);
 
+/// How long puts run before they are measured: their connections are open then.
+const WARM_UP: Duration = Duration::from_millis(500);
+
 /// Puts go on for so long at least beside a work, however short it is.
 const LEAST: Duration = Duration::from_secs(1);
 
@@ -64,12 +67,16 @@ async fn one(plan: &Plan, work: Work, cluster: &Cluster) -> Result<Outcome> {
     let (urls, pid) = (cluster.endpoints(), cluster.pids()[0]);
     works::prepare(plan, work, &urls[0]).await?;
     tokio::time::sleep(Duration::from_secs(plan.settle)).await;
-    let clients = Clients::start(plan, &urls);
+    let mut clients = Clients::start(plan, &urls);
+    tokio::time::sleep(WARM_UP).await;
+    clients.measure();
     tokio::time::sleep(plan.window()).await;
     let (alone, rate_alone) = clients.stop()?;
     let idle = usage::memory(pid)?.anonymous;
 
-    let clients = Clients::start(plan, &urls);
+    let mut clients = Clients::start(plan, &urls);
+    tokio::time::sleep(WARM_UP).await;
+    clients.measure();
     let begin = Instant::now();
     let doing = works::work(plan, work, &urls[0]);
     let (bytes, took, peak) = watched(doing, pid, begin, &clients).await?;

@@ -138,12 +138,4 @@ impl TopArguments {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_command_line_is_sound() {
-        use clap::CommandFactory;
-        TopArguments::command().debug_assert();
-    }
-}
+mod tests;

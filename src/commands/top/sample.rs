@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use keelson_proto::etcdserverpb::MemberListRequest;
 use keelson_proto::etcdserverpb::cluster_client::ClusterClient;
 use keelson_proto::keelsonpb::usage_client::UsageClient;
@@ -44,6 +45,8 @@ pub(super) struct SampledCluster {
     answer_max: Duration,
     /// Of each member.
     urls: Vec<Vec<String>>,
+    /// The member that counts keys and bytes.
+    sizes_of: usize,
 }
 
 impl SampledCluster {
@@ -79,6 +82,7 @@ impl SampledCluster {
                             access,
                             answer_max,
                             urls,
+                            sizes_of: 0,
                         });
                     }
                 }
@@ -88,19 +92,34 @@ impl SampledCluster {
         Err(failure)
     }
 
-    /// The use of all members; sizes come from the first one that answers.
+    /// The use of all members. Sizes come from one that answers.
     ///
     /// # Errors
     /// None answers.
     pub(super) async fn sample(&mut self, sizes: bool) -> Result<Sample, SampleError> {
+        let mut sample = self.sample_once(sizes).await?;
+        for _ in 1..self.urls.len() {
+            if !sizes || sample.has_sizes() {
+                break;
+            }
+            self.sizes_of = (self.sizes_of + 1) % self.urls.len();
+            sample = self.sample_once(sizes).await?;
+        }
+        Ok(sample)
+    }
+
+    /// All members at once: one that hangs does not delay the others' answers.
+    async fn sample_once(&self, sizes: bool) -> Result<Sample, SampleError> {
+        let members = self.urls.iter().enumerate();
+        let members = members.map(|(member, urls)| async move {
+            let sizes = sizes && member == self.sizes_of;
+            (member, self.member(urls, sizes).await)
+        });
         let mut sample = Sample::default();
-        let (mut failure, mut sizes) = (None, sizes);
-        for (member, urls) in self.urls.iter().enumerate() {
-            match self.member(urls, sizes).await {
-                Ok(usage) => {
-                    sizes = false;
-                    sample.add(member, usage);
-                }
+        let mut failure = None;
+        for (member, outcome) in join_all(members).await {
+            match outcome {
+                Ok(usage) => sample.add(member, usage),
                 Err(error) => {
                     sample.silent += 1;
                     failure = Some(error);

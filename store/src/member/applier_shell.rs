@@ -69,9 +69,14 @@ impl ApplierShell {
     /// Does what is due, and measures the compaction.
     fn tick(&mut self, now: Millis) -> Millis {
         let was_compacting = self.applier.state().is_compacting();
-        let began = was_compacting.then(Instant::now);
+        let (began, steps) = (
+            was_compacting.then(Instant::now),
+            self.applier.compact_steps(),
+        );
         let due = self.applier.tick(now, &mut self.effects);
-        if let Some(began) = began {
+        if let Some(began) = began
+            && steps != self.applier.compact_steps()
+        {
             self.metrics.compactions.step(began.elapsed());
         }
         let is_compacting = self.applier.state().is_compacting();

@@ -12,12 +12,13 @@ mod table;
 
 use std::time::Instant;
 
+use bytes::Bytes;
 use keelson_proto::etcdserverpb::{RangeRequest, RangeResponse};
 use keelson_proto::keelsonpb::{KeySpace, PrefixUse, UsageResponse};
 use parking_lot::Mutex;
 
 pub(crate) use operations::TxnUse;
-use table::Table;
+use table::{Sum, Table};
 
 use crate::{Error, Store};
 
@@ -52,17 +53,6 @@ impl Use {
         }
     }
 
-    fn add(&mut self, other: Use) {
-        self.reads += other.reads;
-        self.writes += other.writes;
-        self.read_bytes += other.read_bytes;
-        self.written_bytes += other.written_bytes;
-    }
-
-    fn requests(&self) -> u64 {
-        self.reads + self.writes
-    }
-
     fn of(self, space: KeySpace, prefix: &[u8]) -> PrefixUse {
         PrefixUse {
             space: space.into(),
@@ -76,12 +66,25 @@ impl Use {
     }
 }
 
+impl Sum for Use {
+    fn add(&mut self, other: Use) {
+        self.reads += other.reads;
+        self.writes += other.writes;
+        self.read_bytes += other.read_bytes;
+        self.written_bytes += other.written_bytes;
+    }
+
+    fn weight(&self) -> u64 {
+        self.reads + self.writes
+    }
+}
+
 /// The account of a member since its start.
 #[derive(Debug)]
 pub(crate) struct Account {
     since: Instant,
-    v3: Mutex<Table>,
-    v2: Mutex<Table>,
+    v3: Mutex<Table<Use>>,
+    v2: Mutex<Table<Use>>,
 }
 
 impl Default for Account {
@@ -97,12 +100,20 @@ impl Default for Account {
 impl Account {
     /// Counts a request for a v3 key.
     pub(crate) fn v3(&self, key: &[u8], used: Use) {
-        self.v3.lock().count(prefix::of(key), used);
+        self.v3.lock().add(prefix::of(key), used);
+    }
+
+    /// Counts the operations of a transaction.
+    fn v3_all(&self, all: &[(Bytes, Use)]) {
+        let mut table = self.v3.lock();
+        for (key, used) in all {
+            table.add(prefix::of(key), *used);
+        }
     }
 
     /// Counts a request for a v2 key, by its path in the tree.
     pub(crate) fn v2(&self, path: &[u8], used: Use) {
-        self.v2.lock().count(prefix::of(prefix::v2_key(path)), used);
+        self.v2.lock().add(prefix::of(prefix::v2_key(path)), used);
     }
 
     /// Counts a range.
@@ -119,7 +130,9 @@ impl Account {
         };
         for (space, table) in [(KeySpace::V3, &self.v3), (KeySpace::V2, &self.v2)] {
             let table = table.lock();
-            usage.prefixes.extend(table.uses(space));
+            let sums = table.sums().into_iter();
+            let uses = sums.map(|(prefix, used)| used.of(space, prefix));
+            usage.prefixes.extend(uses);
             usage.others.push(table.others().of(space, b""));
         }
         usage

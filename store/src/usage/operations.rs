@@ -32,9 +32,7 @@ impl TxnUse {
             true => &self.success,
             false => &self.failure,
         };
-        for (key, used) in taken {
-            account.v3(key, *used);
-        }
+        account.v3_all(taken);
     }
 }
 

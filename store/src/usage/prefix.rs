@@ -1,7 +1,7 @@
 //! The prefix of a key.
 
 /// Directories that make a prefix.
-const DEPTH: usize = 2;
+pub(super) const DEPTH: usize = 2;
 
 /// Longer prefixes are cut.
 const BYTES_MAX: usize = 128;

@@ -1,20 +1,20 @@
 //! The number of keys and bytes of each prefix, counted when they are requested.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use keelson_core::state;
-use keelson_core::tree::NodeExtern;
 use keelson_proto::etcdserverpb::RangeRequest;
 use keelson_proto::keelsonpb::{KeySpace, PrefixUse, UsageResponse};
 
-use super::{PREFIXES_MAX, prefix};
+use super::prefix;
+use super::table::{Sum, Table};
 use crate::{Error, Store};
 
 /// Bytes of a step, after which other tasks of the thread run.
 const STEP_BYTES: usize = 64 * 1024;
 
-/// The largest directory below the root of the v2 tree that is listed at a time, in bytes.
-const DIRECTORY_BYTES_MAX: usize = 64 << 20;
+/// The largest listing of the first two levels of the v2 tree, without what is below, in bytes.
+const LISTING_BYTES_MAX: usize = 16 << 20;
 
 /// How often a count is begun again because a compaction has passed its revision.
 const ATTEMPTS_MAX: usize = 3;
@@ -27,64 +27,55 @@ struct Size {
 }
 
 impl Size {
-    fn add(&mut self, keys: u64, bytes: usize) {
-        self.keys += keys;
-        self.bytes += bytes as u64;
+    fn of(key: &[u8], value_bytes: usize) -> Size {
+        Size {
+            keys: 1,
+            bytes: (key.len() + value_bytes) as u64,
+        }
     }
 }
 
-/// The sizes by prefix of one API.
-#[derive(Debug, Default)]
-struct SpaceSizes {
-    prefixes: BTreeMap<Box<[u8]>, Size>,
-    others: Size,
-}
+impl Sum for Size {
+    fn add(&mut self, other: Size) {
+        self.keys += other.keys;
+        self.bytes += other.bytes;
+    }
 
-impl SpaceSizes {
-    /// Adds a key. Keys come in order, so the first prefixes have places of their own.
-    fn add(&mut self, key: &[u8], value_bytes: usize) {
-        let bytes = key.len() + value_bytes;
-        let prefix = prefix::of(key);
-        if let Some(size) = self.prefixes.get_mut(prefix) {
-            size.add(1, bytes);
-        } else if self.prefixes.len() < PREFIXES_MAX {
-            self.prefixes
-                .entry(prefix.into())
-                .or_default()
-                .add(1, bytes);
-        } else {
-            self.others.add(1, bytes);
-        }
+    fn weight(&self) -> u64 {
+        self.bytes
     }
 }
 
 /// The sizes of both APIs.
 #[derive(Debug, Default)]
 pub(crate) struct Sizes {
-    v3: SpaceSizes,
-    v2: SpaceSizes,
+    v3: Table<Size>,
+    v2: Table<Size>,
 }
 
 impl Sizes {
     /// Adds them to the account of use.
-    pub(super) fn merge_into(self, usage: &mut UsageResponse) {
-        for (space, sizes) in [(KeySpace::V3, self.v3), (KeySpace::V2, self.v2)] {
-            for (prefix, size) in sizes.prefixes {
-                let is_it = |one: &&mut PrefixUse| one.space() == space && *one.prefix == *prefix;
-                match usage.prefixes.iter_mut().find(is_it) {
-                    Some(one) => (one.keys, one.bytes) = (size.keys, size.bytes),
-                    None => usage.prefixes.push(PrefixUse {
-                        space: space.into(),
-                        prefix: prefix.into_vec().into(),
-                        keys: size.keys,
-                        bytes: size.bytes,
-                        ..PrefixUse::default()
-                    }),
+    pub(super) fn merge_into(&self, usage: &mut UsageResponse) {
+        for (space, sizes) in [(KeySpace::V3, &self.v3), (KeySpace::V2, &self.v2)] {
+            let mut sums: HashMap<&[u8], Size> = sizes.sums().into_iter().collect();
+            let of_space = |one: &&mut PrefixUse| one.space() == space;
+            for one in usage.prefixes.iter_mut().filter(of_space) {
+                if let Some(size) = sums.remove(&*one.prefix) {
+                    (one.keys, one.bytes) = (size.keys, size.bytes);
                 }
             }
-            let others = usage.others.iter_mut();
-            for one in others.filter(|one| one.space() == space) {
-                (one.keys, one.bytes) = (sizes.others.keys, sizes.others.bytes);
+            usage
+                .prefixes
+                .extend(sums.into_iter().map(|(prefix, size)| PrefixUse {
+                    space: space.into(),
+                    prefix: prefix.to_vec().into(),
+                    keys: size.keys,
+                    bytes: size.bytes,
+                    ..PrefixUse::default()
+                }));
+            for one in usage.others.iter_mut().filter(of_space) {
+                let others = sizes.others();
+                (one.keys, one.bytes) = (others.keys, others.bytes);
             }
         }
     }
@@ -101,28 +92,28 @@ impl Store {
             match self.count_v3().await {
                 Err(state::Error::Compacted) => {}
                 v3 => {
-                    return Ok(Sizes {
-                        v3: v3?,
-                        v2: self.count_v2(),
-                    });
+                    let v3 = v3?;
+                    let v2 = self.count_v2().await;
+                    return Ok(Sizes { v3, v2 });
                 }
             }
         }
         Err(state::Error::Compacted.into())
     }
 
-    async fn count_v3(&self) -> Result<SpaceSizes, state::Error> {
+    async fn count_v3(&self) -> Result<Table<Size>, state::Error> {
         let all = RangeRequest {
             key: b"\0".as_slice().into(),
             range_end: b"\0".as_slice().into(),
             serializable: true,
             ..RangeRequest::default()
         };
-        let mut sizes = SpaceSizes::default();
+        let mut sizes = Table::default();
         let mut steps = self.view().range_stream(&all, STEP_BYTES)?;
         while let Some(step) = steps.next_chunk()? {
             for pair in &step.kvs {
-                sizes.add(&pair.key, pair.value.len());
+                let size = Size::of(&pair.key, pair.value.len());
+                sizes.add(prefix::of(&pair.key), size);
             }
             if step.header.is_some() {
                 break;
@@ -132,30 +123,61 @@ impl Store {
         Ok(sizes)
     }
 
-    /// Hidden nodes are left out. A directory below the root that is too large to be listed counts
-    /// as one key.
-    fn count_v2(&self) -> SpaceSizes {
-        let mut sizes = SpaceSizes::default();
-        let root = self.tree_list(prefix::V2_KEYS, false, DIRECTORY_BYTES_MAX);
-        for child in &root.map(|(root, _)| root.nodes).unwrap_or_default() {
-            match self.tree_list(&child.key, true, DIRECTORY_BYTES_MAX) {
-                Ok((child, _)) => count_node(&child, &mut sizes),
-                Err(_) => sizes.add(prefix::v2_key(&child.key), 0),
+    /// One directory of the second level at a time; hidden nodes are left out. A directory that is
+    /// gone meanwhile counts for nothing.
+    async fn count_v2(&self) -> Table<Size> {
+        let mut sizes = Table::default();
+        let mut open = vec![(prefix::V2_KEYS.to_vec(), 0)];
+        while let Some((path, depth)) = open.pop() {
+            let Ok((listed, _)) = self.tree_list(&path, false, LISTING_BYTES_MAX) else {
+                continue;
+            };
+            for child in &listed.nodes {
+                let key = prefix::v2_key(&child.key);
+                if !child.dir {
+                    let value = child.value.as_ref();
+                    let size = Size::of(key, value.map_or(0, |value| value.len()));
+                    sizes.add(prefix::of(key), size);
+                } else if depth + 1 < prefix::DEPTH {
+                    open.push((child.key.to_vec(), depth + 1));
+                } else if let Ok((keys, bytes)) = self.view().tree_size(&child.key) {
+                    // Without the first part of each path, which is no part of a key.
+                    let bytes = bytes - keys * prefix::V2_KEYS.len() as u64;
+                    let inside = [key, b"/"].concat();
+                    sizes.add(prefix::of(&inside), Size { keys, bytes });
+                }
             }
+            tokio::task::yield_now().await;
         }
         sizes
     }
 }
 
-fn count_node(top: &NodeExtern, sizes: &mut SpaceSizes) {
-    let mut open = vec![top];
-    while let Some(node) = open.pop() {
-        if !node.dir {
-            sizes.add(
-                prefix::v2_key(&node.key),
-                node.value.as_ref().map_or(0, |value| value.len()),
-            );
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_prefixes_have_places() {
+        let mut sizes = Sizes::default();
+        for number in 0..5_000_u32 {
+            sizes
+                .v3
+                .add(format!("/{number:05}/").as_bytes(), Size::of(b"k", 1));
         }
-        open.extend(node.nodes.iter().rev());
+        let large = Size {
+            keys: 7,
+            bytes: 1 << 30,
+        };
+        sizes.v3.add(b"/zzz/", large);
+        let mut usage = UsageResponse {
+            others: vec![PrefixUse::default()],
+            ..UsageResponse::default()
+        };
+        sizes.merge_into(&mut usage);
+        let found = usage.prefixes.iter().find(|one| &*one.prefix == b"/zzz/");
+        assert_eq!(found.map(|one| (one.keys, one.bytes)), Some((7, 1 << 30)));
+        let keys: u64 = usage.prefixes.iter().map(|one| one.keys).sum();
+        assert_eq!(keys + usage.others[0].keys, 5_007);
     }
 }

@@ -76,3 +76,54 @@ async fn put_v2(url: &str, path: &str, form: &str) -> anyhow::Result<String> {
     let body = client.request(request).await?.into_body().collect().await?;
     Ok(String::from_utf8(body.to_bytes().to_vec())?)
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_auth_the_account_is_for_operators() -> anyhow::Result<()> {
+    use keelson_proto::etcdserverpb::auth_client::AuthClient;
+    use keelson_proto::etcdserverpb::*;
+    let dir = tempfile::tempdir()?;
+    let stores = open(vec![Config::single("alone", dir.path())]).await?;
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("http://{}", listener.local_addr()?);
+    let served = stores[0].clone();
+    tokio::spawn(async move { served.serve(vec![listener], std::future::pending()).await });
+    let mut auth = AuthClient::connect(url.clone()).await?;
+    auth.role_add(AuthRoleAddRequest {
+        name: "monitor".into(),
+    })
+    .await?;
+    for (name, role) in [
+        ("root", Some("root")),
+        ("watcher", Some("monitor")),
+        ("none", None),
+    ] {
+        let user = AuthUserAddRequest {
+            name: name.into(),
+            password: name.into(),
+            ..AuthUserAddRequest::default()
+        };
+        auth.user_add(user).await?;
+        if let Some(role) = role {
+            let (user, role) = (name.into(), role.into());
+            auth.user_grant_role(AuthUserGrantRoleRequest { user, role })
+                .await?;
+        }
+    }
+    auth.auth_enable(AuthEnableRequest {}).await?;
+    let mut usage = UsageClient::connect(url).await?;
+    let request = UsageRequest { sizes: true };
+    let refused = usage.get(request).await.expect_err("no user");
+    assert_eq!(refused.message(), "etcdserver: user name is empty");
+    for (name, is_permitted) in [("watcher", true), ("none", false)] {
+        let login = AuthenticateRequest {
+            name: name.into(),
+            password: name.into(),
+        };
+        let token = auth.authenticate(login).await?.into_inner().token;
+        let mut request = tonic::Request::new(request);
+        request.metadata_mut().insert("token", token.parse()?);
+        assert_eq!(usage.get(request).await.is_ok(), is_permitted, "{name}");
+    }
+    stores[0].shutdown().await;
+    Ok(())
+}

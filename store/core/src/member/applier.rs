@@ -100,6 +100,7 @@ pub struct Applier {
     /// As last reported to the node.
     backlogged: bool,
     compact_at: Millis,
+    compact_steps: u64,
     /// As last reported to consensus.
     audited: Option<AuditNote>,
     /// Entries that this member must not apply, since its state differs from the majority's. The
@@ -128,6 +129,7 @@ impl Applier {
             flushing: false,
             backlogged: false,
             compact_at: Millis::default(),
+            compact_steps: 0,
             audited: None,
             kept: Vec::new(),
         }
@@ -268,6 +270,7 @@ impl Applier {
             let held = self.state.is_held() || !self.may_compact();
             if !held {
                 self.state.compact_step();
+                self.compact_steps += 1;
             }
             let pause_ms = match held {
                 true => HELD_PAUSE_MS,
@@ -286,6 +289,11 @@ impl Applier {
     fn may_compact(&self) -> bool {
         let revision = self.state.compacting_to();
         revision.is_none_or(|revision| self.watches.has_delivered(revision))
+    }
+
+    /// The number of steps of compactions so far.
+    pub fn compact_steps(&self) -> u64 {
+        self.compact_steps
     }
 
     fn due(&self) -> Millis {

@@ -93,6 +93,15 @@ impl ReadView {
         Ok((node, tree.index()))
     }
 
+    /// The files below a directory without the hidden ones, and the bytes of their paths and values.
+    ///
+    /// # Errors
+    /// Those of [`ReadView::tree_get`].
+    pub fn tree_size(&self, path: &[u8]) -> Result<(u64, u64), TreeError> {
+        self.require_tree()?;
+        self.shared.tree.read().size_below(path)
+    }
+
     fn require_tree(&self) -> Result<(), TreeError> {
         self.require_unfenced().map_err(|error| TreeError {
             code: ErrorCode::Corrupt,

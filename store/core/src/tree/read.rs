@@ -61,6 +61,16 @@ impl Tree {
         Ok(top)
     }
 
+    /// The files below a directory without hidden ones, and the bytes of their paths and values.
+    ///
+    /// # Errors
+    /// 100 and 104: there is no node at the path, or a file in it.
+    pub fn size_below(&self, path: &[u8]) -> Result<(u64, u64), TreeError> {
+        let path = path::clean(path);
+        let id = self.expect(&path)?;
+        Ok(walk::size_below(&self.arena, id, &path))
+    }
+
     fn put_into(&self, top: &mut NodeExtern, below: Vec<walk::Visited>, now_ns: i64) {
         // Incomplete directories, each nested in the one before.
         let mut open = vec![std::mem::take(top)];

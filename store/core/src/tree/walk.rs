@@ -72,6 +72,28 @@ pub(super) fn below_within(
     Some(walk.met)
 }
 
+/// The number of files below a directory without the hidden ones, and the bytes of their paths and
+/// values.
+pub(super) fn size_below(arena: &Arena, top: Id, path: &[u8]) -> (u64, u64) {
+    let (mut files, mut bytes) = (0, 0);
+    let mut open = vec![(top, path::stem(path).len())];
+    while let Some((dir, path_bytes)) = open.pop() {
+        for (name, &id) in arena[dir].children().into_iter().flatten() {
+            if path::is_hidden(name) {
+                continue;
+            }
+            let path_bytes = path_bytes + 1 + name.len();
+            if arena[id].children().is_some() {
+                open.push((id, path_bytes));
+            } else {
+                files += 1;
+                bytes += (path_bytes + arena[id].value_bytes()) as u64;
+            }
+        }
+    }
+    (files, bytes)
+}
+
 /// A directory whose children are being visited.
 struct OpenDir<'a> {
     children: btree_map::Iter<'a, Bytes, Id>,

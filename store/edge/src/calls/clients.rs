@@ -19,17 +19,22 @@ const NAME: &str = "etcd_server_client_requests_total";
 
 /// Unary calls and streams, by version.
 #[derive(Debug, Default)]
-pub(super) struct ClientVersions(RwLock<Vec<(Box<str>, [AtomicU64; 2])>>);
+pub(super) struct ClientVersions {
+    /// Of clients that name none; without a lock, since many do.
+    unknown: [AtomicU64; 2],
+    named: RwLock<Vec<(Box<str>, [AtomicU64; 2])>>,
+}
 
 impl ClientVersions {
     /// Counts a call.
     pub(super) fn count(&self, headers: &HeaderMap, is_stream: bool) {
-        let version = match headers.get("client-api-version") {
-            None => UNKNOWN,
-            Some(value) => match value.to_str() {
-                Ok(version) if version.len() <= VERSION_BYTES_MAX => version,
-                _ => OTHER,
-            },
+        let Some(value) = headers.get("client-api-version") else {
+            self.unknown[usize::from(is_stream)].fetch_add(1, Ordering::Relaxed);
+            return;
+        };
+        let version = match value.to_str() {
+            Ok(version) if version.len() <= VERSION_BYTES_MAX => version,
+            _ => OTHER,
         };
         if !self.add(version, is_stream) && !self.learn(version, is_stream) {
             self.learn(OTHER, is_stream);
@@ -38,7 +43,7 @@ impl ClientVersions {
 
     /// Whether the version is counted by itself.
     fn add(&self, version: &str, is_stream: bool) -> bool {
-        let known = self.0.read();
+        let known = self.named.read();
         let counts = known.iter().find(|(known, _)| **known == *version);
         if let Some((_, counts)) = counts {
             counts[usize::from(is_stream)].fetch_add(1, Ordering::Relaxed);
@@ -49,7 +54,7 @@ impl ClientVersions {
     /// Counts a version for the first time, if there is room.
     fn learn(&self, version: &str, is_stream: bool) -> bool {
         {
-            let mut known = self.0.write();
+            let mut known = self.named.write();
             let is_known = known.iter().any(|(known, _)| **known == *version);
             if !is_known && VERSIONS_MAX <= known.len() && version != OTHER {
                 return false;
@@ -63,17 +68,16 @@ impl ClientVersions {
 
     /// Writes the series.
     pub(super) fn write(&self, out: &mut Exposition) {
-        let known = self.0.read();
-        if known.is_empty() {
-            return;
-        }
+        let known = self.named.read();
+        let known = known.iter().map(|(version, counts)| (&**version, counts));
+        let all = std::iter::once((UNKNOWN, &self.unknown)).chain(known);
         let help = "The total number of client requests per client version.";
         out.begin(NAME, help, "counter");
-        for (version, counts) in known.iter() {
+        for (version, counts) in all {
             for (kind, count) in ["unary", "stream"].iter().zip(counts) {
                 let count = count.load(Ordering::Relaxed);
                 if count != 0 {
-                    let labels = [("client_api_version", &**version), ("type", kind)];
+                    let labels = [("client_api_version", version), ("type", kind)];
                     out.series(NAME, &labels, count);
                 }
             }
@@ -110,12 +114,12 @@ mod tests {
         for (labels, count) in [
             ("client_api_version=\"unknown\",type=\"stream\"", 1),
             ("client_api_version=\"3.5\",type=\"unary\"", 2),
-            ("client_api_version=\"28\",type=\"unary\"", 1),
-            ("client_api_version=\"other\",type=\"unary\"", 1 + 71),
+            ("client_api_version=\"29\",type=\"unary\"", 1),
+            ("client_api_version=\"other\",type=\"unary\"", 1 + 70),
         ] {
             let line = format!("{NAME}{{{labels}}} {count}\n");
             assert!(text.contains(&line), "{line}{text}");
         }
-        assert_eq!(text.lines().count(), 2 + VERSIONS_MAX);
+        assert_eq!(text.lines().count(), 2 + 1 + VERSIONS_MAX);
     }
 }

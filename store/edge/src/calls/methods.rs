@@ -74,6 +74,7 @@ pub(super) const METHODS: &[(&str, &str, Kind)] = &[
     ("v3electionpb.Election", "Resign", Unary),
     ("grpc.health.v1.Health", "Check", Unary),
     ("grpc.health.v1.Health", "Watch", ServerStream),
+    ("keelsonpb.Usage", "Get", Unary),
 ];
 
 /// A method of [`METHODS`], by its place there.
@@ -81,7 +82,7 @@ pub(super) const METHODS: &[(&str, &str, Kind)] = &[
 pub(crate) struct Method(pub(super) usize);
 
 impl Method {
-    /// The method of a path; `None` if it is not etcd's.
+    /// The method of a path; `None` if there is none.
     pub(crate) fn at(path: &str) -> Option<Method> {
         let (service, method) = path.strip_prefix('/')?.split_once('/')?;
         let mut methods = METHODS.iter();

@@ -1,8 +1,8 @@
 //! The metrics of gRPC calls: go-grpc-prometheus's names and labels, and etcd's bytes. Beside them
 //! the counts of probes and of requests for v2 keys.
 //!
-//! A call costs a few atomic additions, and neither a lock nor an allocation. Its messages are
-//! counted in its bodies (`body`), its status where the answer has it.
+//! A call costs a few atomic additions, and a shared lock if its client names a version. Its
+//! messages are counted in its bodies (`body`), its status where the answer has it.
 
 mod body;
 mod checks;
