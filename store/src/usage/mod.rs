@@ -12,7 +12,6 @@ mod table;
 
 use std::time::Instant;
 
-use bytes::Bytes;
 use keelson_proto::etcdserverpb::{RangeRequest, RangeResponse};
 use keelson_proto::keelsonpb::{KeySpace, PrefixUse, UsageResponse};
 use parking_lot::Mutex;
@@ -104,10 +103,10 @@ impl Account {
     }
 
     /// Counts the operations of a transaction.
-    fn v3_all(&self, all: &[(Bytes, Use)]) {
+    fn v3_all(&self, all: &[(Box<[u8]>, Use)]) {
         let mut table = self.v3.lock();
-        for (key, used) in all {
-            table.add(prefix::of(key), *used);
+        for (prefix, used) in all {
+            table.add(prefix, *used);
         }
     }
 

@@ -1,16 +1,16 @@
 //! The use of a transaction: known before it is proposed, counted by the branch that it took.
 
-use bytes::Bytes;
 use keelson_proto::etcdserverpb::request_op::Request;
 use keelson_proto::etcdserverpb::{RequestOp, TxnRequest};
 
-use super::{Account, Use};
+use super::{Account, Use, prefix};
 
-/// The operations of both branches. Keys share the request's buffer.
+/// The operations of both branches, by prefix. The prefixes are copies: a transaction that waits must
+/// not keep its request's buffer.
 #[derive(Debug)]
 pub(crate) struct TxnUse {
-    success: Vec<(Bytes, Use)>,
-    failure: Vec<(Bytes, Use)>,
+    success: Vec<(Box<[u8]>, Use)>,
+    failure: Vec<(Box<[u8]>, Use)>,
 }
 
 impl TxnUse {
@@ -36,17 +36,19 @@ impl TxnUse {
     }
 }
 
-fn collect(operations: &[RequestOp], into: &mut Vec<(Bytes, Use)>) {
+fn collect(operations: &[RequestOp], into: &mut Vec<(Box<[u8]>, Use)>) {
     for operation in operations {
         match &operation.request {
             Some(Request::RequestPut(put)) => {
                 let written = Use::written(put.key.len() + put.value.len());
-                into.push((put.key.clone(), written));
+                into.push((prefix::of(&put.key).into(), written));
             }
             Some(Request::RequestDeleteRange(delete)) => {
-                into.push((delete.key.clone(), Use::written(0)));
+                into.push((prefix::of(&delete.key).into(), Use::written(0)));
             }
-            Some(Request::RequestRange(range)) => into.push((range.key.clone(), Use::read(0))),
+            Some(Request::RequestRange(range)) => {
+                into.push((prefix::of(&range.key).into(), Use::read(0)))
+            }
             Some(Request::RequestTxn(txn)) => {
                 collect(&txn.success, into);
                 collect(&txn.failure, into);

@@ -93,7 +93,7 @@ impl ReadView {
         Ok((node, tree.index()))
     }
 
-    /// The files below a directory without the hidden ones, and the bytes of their paths and values.
+    /// The files below a directory without hidden ones, and the bytes of their paths and values.
     ///
     /// # Errors
     /// Those of [`ReadView::tree_get`].
