@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use futures_util::Stream;
 use keelson_core::state::auth::Access;
 use keelson_core::state::{self, ReadView, Response, check};
@@ -124,10 +125,12 @@ impl Store {
     pub async fn put(&self, request: PutRequest) -> Result<PutResponse, Error> {
         check::put(&request)?;
         let cost = state::put_cost(&request);
-        let (key, bytes) = (request.key.clone(), request.key.len() + request.value.len());
+        let size = request.key.len() + request.value.len();
+        // A copy: the key may be a small part of a far larger buffer, which would wait as well.
+        let key = Bytes::copy_from_slice(&request.key);
         match self.propose_if_room(Op::Put(request), cost).await? {
             Response::Put(mut response) => {
-                self.inner.account.v3(&key, Use::written(bytes));
+                self.inner.account.v3(&key, Use::written(size));
                 self.fill(&mut response.header);
                 Ok(response)
             }
@@ -144,7 +147,7 @@ impl Store {
         request: DeleteRangeRequest,
     ) -> Result<DeleteRangeResponse, Error> {
         check::delete_range(&request)?;
-        let key = request.key.clone();
+        let key = Bytes::copy_from_slice(&request.key);
         match self.propose(Op::DeleteRange(request)).await? {
             Response::DeleteRange(mut response) => {
                 self.inner.account.v3(&key, Use::written(0));
