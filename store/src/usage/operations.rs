@@ -5,8 +5,8 @@ use keelson_proto::etcdserverpb::{RequestOp, TxnRequest};
 
 use super::{Account, Use, prefix};
 
-/// The operations of both branches, by prefix. The prefixes are copies: a transaction that waits must
-/// not keep its request's buffer.
+/// The operations of both branches, by prefix. The prefixes are copies: a transaction that waits
+/// must not keep its request's buffer.
 #[derive(Debug)]
 pub(crate) struct TxnUse {
     success: Vec<(Box<[u8]>, Use)>,

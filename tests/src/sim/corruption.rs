@@ -206,12 +206,15 @@ impl World {
     /// In calm, every wrong state is found and replaced.
     pub(super) fn heal_all(&mut self) -> Result<(), String> {
         self.corruption.pending = None;
-        let until = self.clock.now_ms() + self.settle_ms() + HEAL_MS;
-        while !self.corruption.wrong.is_empty() {
-            if until < self.clock.now_ms() {
+        let mut at = self.clock.now_ms();
+        let until = at + self.settle_ms() + HEAL_MS;
+        while !self.corruption.wrong.is_empty() && !self.dead {
+            if until < at {
                 return Err(format!("wrong states remain: {:?}", self.corruption.wrong));
             }
-            self.run_until(self.clock.now_ms() + 100)?;
+            // The clock stands at the last event: the next one may be further away than a step.
+            at += 100;
+            self.run_until(at)?;
         }
         Ok(())
     }

@@ -203,6 +203,10 @@ impl World {
         let Some(machine) = life.and_then(|life| life.machine()) else {
             return Ok(());
         };
+        // A member that is fenced shows nothing.
+        if machine.divergence().is_some() {
+            return Ok(());
+        }
         let applied = Index(machine.applied().index);
         let log = &self.tree.log;
         log.compare_all(id, applied, &machine.view(), now_ns)
