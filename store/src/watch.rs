@@ -65,7 +65,8 @@ impl KeyWatch {
     /// whole revisions in order. After a message with `canceled` none follows. Cancel safe.
     ///
     /// # Errors
-    /// `Error::Stopped` once the member stops; those of the storage engine.
+    /// `Error::Stopped` once the member stops; `Corrupt` once its state is not the majority's;
+    /// those of the storage engine.
     pub async fn next(&mut self) -> Result<WatchResponse, Error> {
         loop {
             let woken = self.wake.notified();

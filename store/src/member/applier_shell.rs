@@ -196,6 +196,7 @@ impl ApplierShell {
         if let Some(HashOutcome::Differs(divergence)) = applied.hash {
             self.metrics.divergences.add(1);
             tracing::error!("{divergence}");
+            self.hub.begin_again(self.applier.view());
         }
         self.count_leases(&applied.leases);
         // The lessor of a member that does not lead begins with the view of the state.
@@ -242,7 +243,10 @@ impl ApplierShell {
                 self.engine = engine;
                 self.applier.install(state, &mut self.effects);
                 self.shared.replace_view(self.applier.view().clone());
-                self.hub.resume(self.applier.view());
+                match heals {
+                    true => self.hub.begin_again(self.applier.view()),
+                    false => self.hub.resume(self.applier.view()),
+                }
                 self.carry_out(handoff);
             }
             Err(error) => self.fatal.raise("installing a snapshot", &error),

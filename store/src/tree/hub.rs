@@ -139,6 +139,17 @@ impl Hub {
         self.count.fetch_sub(over, Ordering::SeqCst);
     }
 
+    /// Ends the watches of a tree that was wrong; `history` is that of the right one. Their clients
+    /// watch again.
+    pub fn begin_again(&self, history: &impl History) {
+        let _delivery = self.delivery.lock();
+        let mut queue = self.queue.lock();
+        while queue.pop().is_some() {}
+        drop(queue);
+        let over = self.watchers.lock().begin_again(history);
+        self.count.fetch_sub(over, Ordering::SeqCst);
+    }
+
     /// Ends every present and later watch, when the member stops.
     pub fn cut_all(&self) {
         let over = self.watchers.lock().close();

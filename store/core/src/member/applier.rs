@@ -200,6 +200,9 @@ impl Applier {
                 let note = AuditNote::Applied(committed.entry.index, outcome);
                 effects.audit.push(note);
             }
+            if self.is_fenced() {
+                self.watches.cut_all();
+            }
             effects.applied.push(applied);
             effects.members_changed |= committed.conf.is_some();
             Ok(())
@@ -334,7 +337,10 @@ impl Applier {
     /// within the snapshot are released.
     pub fn install(&mut self, state: StateMachine, effects: &mut ApplierEffects) {
         self.view = state.view();
-        self.watches.replace_view(state.view());
+        match self.is_fenced() {
+            true => self.watches.replace_wrong_view(state.view()),
+            false => self.watches.replace_view(state.view()),
+        }
         self.state = state;
         let mut again = std::mem::take(&mut self.kept);
         again.retain(|committed| self.view.applied_index() < committed.entry.index);

@@ -167,6 +167,14 @@ impl<S: Sink> Watchers<S> {
         was_there
     }
 
+    /// Ends every watch: the tree was wrong. Events up to the history's index are not delivered.
+    /// Returns their number.
+    pub fn begin_again(&mut self, history: &impl History) -> usize {
+        self.delivered = history.index();
+        let cut = std::mem::take(&mut self.by_path);
+        cut.values().map(BTreeMap::len).sum()
+    }
+
     /// Ends every watch, and all later ones: the member has stopped. Returns their number.
     pub fn close(&mut self) -> usize {
         self.closed = true;

@@ -80,6 +80,8 @@ struct Queue {
     bytes: usize,
     /// The first revision that was dropped.
     dropped_from: Option<i64>,
+    /// The stream ends: what it was sent may be wrong.
+    is_cut: bool,
 }
 
 /// The result of [`Mailbox::take`].
@@ -172,6 +174,17 @@ impl Mailbox {
         let queue = self.queue.lock();
         let is_empty = queue.deliveries.is_empty() && queue.dropped_from.is_none();
         is_empty.then(read)
+    }
+
+    /// Ends the stream.
+    pub(super) fn cut(&self) {
+        self.queue.lock().is_cut = true;
+        self.wake();
+    }
+
+    /// Whether the stream has ended.
+    pub(super) fn is_cut(&self) -> bool {
+        self.queue.lock().is_cut
     }
 
     pub(super) fn wake(&self) {

@@ -149,6 +149,9 @@ impl WatchStream {
     /// Creates a watcher, if the caller may have it. The answer is a message.
     pub fn create(&mut self, request: WatchCreateRequest) {
         let view = self.hub.view();
+        if view.is_fenced() {
+            return self.mailbox.cut();
+        }
         if let Err(error) = view.authorize(&self.caller, Access::watch(&request)) {
             return self.refuse(denial(&error));
         }
@@ -289,7 +292,8 @@ impl WatchStream {
     /// so that one call takes little time.
     ///
     /// # Errors
-    /// The engine failed: the member must stop.
+    /// [`Error::Corrupt`] once this member's state differs from the majority's: its client watches
+    /// again, at another member. All others: the engine failed, and the member must stop.
     #[expect(
         clippy::should_implement_trait,
         reason = "it can fail, and go on after `None`"
@@ -297,6 +301,9 @@ impl WatchStream {
     pub fn next(&mut self) -> Result<Option<WatchMessage>, Error> {
         loop {
             let message = self.find_next()?;
+            if self.mailbox.is_cut() {
+                return Err(Error::Corrupt);
+            }
             // After it was found: a change of rights before its events is seen here.
             if !self.rights_moved() {
                 return Ok(message);

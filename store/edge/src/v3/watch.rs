@@ -241,6 +241,11 @@ impl<B: Backend> WatchBody<B> {
             match stream.next() {
                 Ok(Some(message)) => self.buffer.push(&message, &self.header),
                 Ok(None) => break,
+                // Clients watch again, elsewhere, after this code alone.
+                Err(StateError::Corrupt) => {
+                    self.end = Some(Error::Stopped.into());
+                    break;
+                }
                 Err(error) => {
                     self.end = Some(Error::from(error).into());
                     break;

@@ -9,6 +9,7 @@ use prost::Message as _;
 
 use super::*;
 use crate::engine::MemoryEngine;
+use crate::state::auth::Caller;
 use crate::state::{Genesis, HASH_SCHEME, HashOutcome, Limits};
 use crate::{Entry, EntryKind, Term, proposal};
 
@@ -152,6 +153,52 @@ fn a_read_is_done_once_its_index_is_applied_or_installed() {
     let mut installed = ApplierEffects::default();
     applier.install(newer, &mut installed);
     assert_eq!(installed.reads_done, [8]);
+}
+
+/// Its watchers were sent events of the wrong state, and missed those of the right one.
+#[test]
+fn a_member_that_differs_ends_its_watches() {
+    let mut applier = applier();
+    let put = || {
+        Op::Put(etcdserverpb::PutRequest {
+            key: "k".into(),
+            ..Default::default()
+        })
+    };
+    let watch = |applier: &Applier| {
+        let mut stream = applier.watches().stream(Arc::new(Caller::Member), || ());
+        let range = etcdserverpb::WatchCreateRequest {
+            key: vec![0].into(),
+            range_end: vec![0].into(),
+            ..Default::default()
+        };
+        stream.create(range);
+        stream
+    };
+    let mut before = watch(&applier);
+    effects(&mut applier, hash_check(1, Step::Begin, 0, 0));
+    // This member alone has these revisions.
+    effects(&mut applier, command(2, put()));
+    effects(&mut applier, command(3, put()));
+    applier.watches().fan_out().expect("memory does not fail");
+    effects(&mut applier, hash_check(4, Step::Compare, 0, 0));
+    assert!(matches!(before.next(), Ok(Some(_))));
+    effects(&mut applier, hash_check(5, Step::Verdict, 4, 5));
+    assert!(matches!(before.next(), Err(Error::Corrupt)));
+    let mut during = watch(&applier);
+    assert!(matches!(during.next(), Err(Error::Corrupt)));
+    let mut other = Applier::new(MemberId(2), 1, state(), POLICY);
+    for index in 1..=5 {
+        effects(&mut other, entry(index));
+    }
+    applier.install(other.state, &mut ApplierEffects::default());
+    assert!(matches!(before.next(), Err(Error::Corrupt)));
+    let mut after = watch(&applier);
+    assert!(matches!(after.next(), Ok(Some(_))), "it has begun");
+    effects(&mut applier, command(6, put()));
+    applier.watches().fan_out().expect("memory does not fail");
+    let event = after.next().expect("memory does not fail");
+    assert_eq!(event.expect("an event").revision, 2);
 }
 
 fn hash_check(index: u64, step: Step, of: u64, value: u64) -> ApplierEvent {

@@ -282,6 +282,20 @@ fn a_snapshot_brings_what_was_missed_once_or_cuts() {
     assert_eq!(future.takes(), [20]);
 }
 
+/// The index of the wrong tree was higher, and later events of the right one were not delivered.
+#[test]
+fn a_tree_that_was_wrong_leaves_no_watch_and_no_index() {
+    let mut watchers = Watchers::default();
+    let all = spec("/1/a", false, true, 0);
+    let (wrong, _) = register(&mut watchers, &all, &Past::default());
+    watchers.deliver(&event("/1/a", 9));
+    assert_eq!(watchers.begin_again(&past(4, &[])), 1);
+    assert!(wrong.is_over());
+    let (right, _) = register(&mut watchers, &all, &past(4, &[]));
+    watchers.deliver(&event("/1/a", 5));
+    assert_eq!(right.takes(), [5]);
+}
+
 /// A scan of the history for such a watcher finds these events, although it was not to be sent
 /// them.
 #[test]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::{FanOut, Subscribers, WatchHub};
+use crate::state::ReadView;
 use crate::watch::WatchRange;
 use crate::watch::mailbox::Mailbox;
 
@@ -59,6 +60,21 @@ impl WatchHub {
             fan_out.forget_recent(next);
         }
         self.ranges.store(fan_out.ranges, Ordering::SeqCst);
+    }
+
+    /// Ends all streams: the state differs from the majority's, and so may their events.
+    pub fn cut_all(&self) {
+        let fan_out = self.fan_out.lock();
+        fan_out.streams.values().for_each(|mailbox| mailbox.cut());
+    }
+
+    /// As [`WatchHub::replace_view`], for a state that was wrong. Its revisions mean nothing in the
+    /// new one: the streams end, and new ones begin after the new state's revision.
+    pub fn replace_wrong_view(&self, view: ReadView) {
+        let mut fan_out = self.fan_out.lock();
+        self.replace_view(view);
+        self.begin(&mut fan_out);
+        fan_out.streams.values().for_each(|mailbox| mailbox.cut());
     }
 
     pub(in crate::watch) fn close(&self, stream: u64) {
