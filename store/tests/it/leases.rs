@@ -193,3 +193,45 @@ async fn thousands_of_expired_leases_go_in_a_few_entries() -> anyhow::Result<()>
     store.shutdown().await;
     Ok(())
 }
+
+/// etcd answers such a renewal with a time of 0. Here they come as fast as the connections carry
+/// them: each is answered, in order, and other requests pass.
+#[tokio::test(flavor = "multi_thread")]
+async fn renewals_of_unknown_leases_at_full_speed_hold_up_nothing() -> anyhow::Result<()> {
+    use keelson_proto::etcdserverpb::lease_client::LeaseClient;
+    const STREAMS: i64 = 8;
+    const RENEWALS: i64 = 2_000;
+    let dir = tempfile::tempdir()?;
+    let store = alone(dir.path()).await?;
+    granted(&store, 1, 100).await?;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("http://{}", listener.local_addr()?);
+    let served = store.clone();
+    tokio::spawn(async move { served.serve(vec![listener], std::future::pending()).await });
+    let streams = (0..STREAMS).map(|stream| {
+        let url = url.clone();
+        tokio::spawn(async move {
+            let ids = (0..RENEWALS).map(move |number| 1_000_000 * (stream + 1) + number);
+            let requests = tokio_stream::iter(ids.clone().map(|id| LeaseKeepAliveRequest { id }));
+            let mut client = LeaseClient::connect(url).await?;
+            let mut answers = client.lease_keep_alive(requests).await?.into_inner();
+            for id in ids {
+                let answer = answers.message().await?;
+                let answer = answer.map(|answer| (answer.id, answer.ttl));
+                anyhow::ensure!(answer == Some((id, 0)), "{answer:?} for {id}");
+            }
+            anyhow::ensure!(answers.message().await?.is_none(), "one answer too many");
+            Ok(())
+        })
+    });
+    let streams: Vec<_> = streams.collect();
+    while !streams.iter().all(|stream| stream.is_finished()) {
+        assert_eq!(store.lease_keep_alive(1).await?.ttl, 100);
+    }
+    for stream in streams {
+        stream.await??;
+    }
+    store.put(attached("key", 1)).await?;
+    store.shutdown().await;
+    Ok(())
+}
