@@ -130,7 +130,7 @@ const ENVIRONMENT: &str =
 /// The usage lines of the help.
 fn usage(program: &str) -> String {
     let mut text = format!(
-        "Usage:\n\n  \
+        "Usage:\n  \
          {program} [flags]\n    \
          Start a member or a proxy, by the flags and the data directory.\n\n  \
          {program} COMMAND [flags]\n    {program} COMMAND --help lists its flags.\n\n\
