@@ -70,6 +70,11 @@ pub(crate) enum DefragError {
     NoRoom { needed: u64, free: u64 },
     #[error("keelson: a snapshot has replaced the database meanwhile: it is defragmented")]
     Replaced,
+    #[error(
+        "keelson: the database was begun by an earlier release: start a member of this release \
+         on it once"
+    )]
+    Unmarked,
     #[error("etcdserver: server stopped")]
     Stopped,
     /// It is unknown which of both databases the next start opens, so the member must end: one of
@@ -92,6 +97,9 @@ impl Store {
             let _ended = turns.lock().await;
             return Ok(());
         };
+        if self.is_stopping() {
+            return Err(Error::Stopped);
+        }
         let store = self.clone();
         let copying = tokio::task::spawn_blocking(move || {
             // To the end, also if the client leaves.
@@ -115,6 +123,11 @@ impl Store {
                 Ok(())
             }
             Err(DefragError::Stopped) => Err(Error::Stopped),
+            // The new one has no room to return.
+            Err(replaced @ DefragError::Replaced) => {
+                tracing::info!("{replaced}");
+                Ok(())
+            }
             Err(DefragError::Unknown(error)) => {
                 self.inner.storage.fatal.raise("defragmenting", &error);
                 Err(Error::Internal(error.to_string()))
@@ -186,23 +199,26 @@ fn relocate(
     available: impl Fn(&Path) -> std::io::Result<u64>,
     stopping: impl Fn() -> bool,
 ) -> Result<(), DefragError> {
-    let (from, fresh) = {
+    let from = Some(engine.dir());
+    let (began, fresh) = {
         let mut generations = generations.lock();
+        // A snapshot's installation has named its engine before the view has it.
+        if generations.current() != from {
+            return Err(DefragError::Replaced);
+        }
+        let began = generations.began().ok_or(DefragError::Unmarked)?;
         generations.remove_others()?;
-        (generations.current(), generations.begin()?)
+        (began, generations.begin()?)
     };
     let copied = copy(engine, &fresh, options, available, stopping);
     let copied = copied.and_then(|()| {
         engine.finish(|| {
             let mut generations = generations.lock();
-            let began = generations.began();
-            match began.filter(|_| generations.current() == from) {
-                Some(began) => {
-                    let switched = generations.switch(&fresh, began);
-                    switched.map_err(DefragError::Unknown)
-                }
-                None => Err(DefragError::Replaced),
+            if generations.current() != from {
+                return Err(DefragError::Replaced);
             }
+            let switched = generations.switch(&fresh, began);
+            switched.map_err(DefragError::Unknown)
         })
     });
     if let Err(error) = copied {
@@ -225,17 +241,19 @@ fn copy(
     available: impl Fn(&Path) -> std::io::Result<u64>,
     stopping: impl Fn() -> bool,
 ) -> Result<(), DefragError> {
-    let needed = engine.size().in_use_bytes.saturating_add(ROOM_LEFT_BYTES);
-    let free = available(&fresh.dir)
-        .map_err(|error| EngineError(format!("the room at {}: {error}", fresh.dir.display())))?;
-    if free < needed {
-        return Err(DefragError::NoRoom { needed, free });
-    }
-    engine.begin(engine::open_unmovable(
-        options.kind,
-        &fresh.dir,
-        options.map_bytes,
-    )?);
+    let require = |needed: u64| {
+        let free = available(&fresh.dir);
+        let free = free.map_err(|error| {
+            EngineError(format!("the room at {}: {error}", fresh.dir.display()))
+        })?;
+        match free < needed {
+            true => Err(DefragError::NoRoom { needed, free }),
+            false => Ok(()),
+        }
+    };
+    require(engine.size().in_use_bytes.saturating_add(ROOM_LEFT_BYTES))?;
+    let to = engine::open_unmovable(options.kind, &fresh.dir, options.map_bytes)?;
+    engine.begin(to, fresh.dir.clone());
     loop {
         let began = Instant::now();
         if !engine.copy_step(STEP_BYTES)? {
@@ -244,6 +262,8 @@ fn copy(
         if stopping() {
             return Err(DefragError::Stopped);
         }
+        // The log and the engine fill the same disk meanwhile, and need the room more.
+        require(ROOM_LEFT_BYTES)?;
         std::thread::sleep(began.elapsed());
     }
 }

@@ -80,7 +80,7 @@ fn the_file_shrinks_and_the_rows_stay_with_those_of_meanwhile() {
     assert!(4 * before.in_use_bytes < before.total_bytes, "{before:?}");
     let movable = as_movable(&*engine).unwrap();
     let writes = std::sync::atomic::AtomicU64::new(0);
-    // Looked at after each step but the last; here there is but one.
+    // Called at the begin, and after each step but the last; here there is one.
     let room = |dir: &Path| {
         let write = writes.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         engine.write(&batch(9000 + write, 1)).unwrap();
@@ -109,7 +109,7 @@ fn a_crash_in_any_step_leaves_a_whole_engine() {
         let fresh = generations.begin().unwrap();
         if 0 < steps {
             let to = engine::open_unmovable(OPTIONS.kind, &fresh.dir, OPTIONS.map_bytes);
-            movable.begin(to.unwrap());
+            movable.begin(to.unwrap(), fresh.dir.clone());
         }
         if 1 < steps {
             assert!(movable.copy_step(20_000).unwrap());
@@ -166,6 +166,46 @@ fn a_snapshot_that_comes_meanwhile_counts() {
     drop(engine);
     drop(generations);
     assert_eq!(reopened(dir.path()), [1]);
+}
+
+/// The view has the old engine for a moment after `CURRENT` names the snapshot's.
+#[test]
+fn an_engine_that_a_snapshot_has_replaced_is_not_copied() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut generations, engine) = fragmented(dir.path());
+    let snapshot = generations.begin().unwrap();
+    let to = engine::open(OPTIONS.kind, &snapshot.dir, OPTIONS.map_bytes).unwrap();
+    to.write(&batch(1, 1)).unwrap();
+    generations.switch(&snapshot, BEGAN).unwrap();
+    generations.remove_others().unwrap();
+    let generations = Mutex::new(generations);
+    let movable = as_movable(&*engine).unwrap();
+    let refused = relocate(movable, &generations, OPTIONS, plenty, || false);
+    assert!(matches!(refused, Err(DefragError::Replaced)), "{refused:?}");
+    drop((engine, to, generations));
+    assert_eq!(reopened(dir.path()), [1]);
+}
+
+#[test]
+fn a_copy_that_would_fill_the_disk_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let (generations, engine) = fragmented(dir.path());
+    // More than one step.
+    engine.write(&batch(10_000, 6000)).unwrap();
+    let movable = as_movable(&*engine).unwrap();
+    let looks = std::sync::atomic::AtomicU64::new(0);
+    let room = |_: &Path| match looks.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
+        0 => Ok(u64::MAX),
+        _ => Ok(ROOM_LEFT_BYTES - 1),
+    };
+    let generations = Mutex::new(generations);
+    let refused = relocate(movable, &generations, OPTIONS, room, || false);
+    assert!(
+        matches!(refused, Err(DefragError::NoRoom { .. })),
+        "{refused:?}"
+    );
+    drop((engine, generations));
+    assert_eq!(reopened(dir.path()).len(), 6100);
 }
 
 #[tokio::test(flavor = "multi_thread")]

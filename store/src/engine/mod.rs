@@ -118,7 +118,7 @@ pub fn open(
 ) -> Result<Arc<dyn Engine>, EngineError> {
     let opened = open_unmovable(engine, dir, map_bytes)?;
     Ok(match engine {
-        StorageEngine::Lmdb => Arc::new(MovableEngine::new(opened)),
+        StorageEngine::Lmdb => Arc::new(MovableEngine::new(opened, dir.to_path_buf())),
         StorageEngine::Sled | StorageEngine::Memory => opened,
     })
 }

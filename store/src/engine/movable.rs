@@ -6,6 +6,7 @@
 
 use std::any::Any;
 use std::ops::Bound;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,6 +16,8 @@ use parking_lot::{Mutex, MutexGuard, RwLock};
 /// An engine that can be replaced by a copy.
 pub struct MovableEngine {
     current: RwLock<Arc<dyn Engine>>,
+    /// Where the engine is.
+    dir: Mutex<PathBuf>,
     /// Locked while a batch is written and while a piece is copied.
     copying: Mutex<Option<Copying>>,
 }
@@ -22,6 +25,7 @@ pub struct MovableEngine {
 /// A move in progress.
 struct Copying {
     to: Arc<dyn Engine>,
+    dir: PathBuf,
     /// The last copied row; nothing before the first, and [`Copying::is_whole`] after the last.
     copied: Option<(Table, Bytes)>,
     is_whole: bool,
@@ -30,18 +34,25 @@ struct Copying {
 }
 
 impl MovableEngine {
-    /// An engine that has not moved.
-    pub fn new(engine: Arc<dyn Engine>) -> MovableEngine {
+    /// An engine in that directory.
+    pub fn new(engine: Arc<dyn Engine>, dir: PathBuf) -> MovableEngine {
         MovableEngine {
             current: RwLock::new(engine),
+            dir: Mutex::new(dir),
             copying: Mutex::new(None),
         }
     }
 
-    /// Begins a move to an empty engine. One that was in progress is given up.
-    pub fn begin(&self, to: Arc<dyn Engine>) {
+    /// The directory of the engine.
+    pub fn dir(&self) -> PathBuf {
+        self.dir.lock().clone()
+    }
+
+    /// Begins a move to an empty engine in that directory. One that was in progress is given up.
+    pub fn begin(&self, to: Arc<dyn Engine>, dir: PathBuf) {
         *self.copying.lock() = Some(Copying {
             to,
+            dir,
             copied: None,
             is_whole: false,
             failed: None,
@@ -90,9 +101,10 @@ impl MovableEngine {
             Copying {
                 is_whole: false, ..
             } => Err(EngineError("the copy is not whole".to_owned()).into()),
-            Copying { to, .. } => {
+            Copying { to, dir, .. } => {
                 switch()?;
                 *self.current.write() = to;
+                *self.dir.lock() = dir;
                 Ok(())
             }
         }
@@ -172,7 +184,7 @@ impl Engine for MovableEngine {
     fn write(&self, batch: &WriteBatch) -> Result<(), EngineError> {
         let mut copying = self.copying.lock();
         self.current.read().write(batch)?;
-        // The copy's failure, as for want of room, is not the member's.
+        // An error of the copy, such as a full disk, ends the move and not the member.
         if let Some(copying) = &mut *copying
             && copying.failed.is_none()
         {

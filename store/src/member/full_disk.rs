@@ -53,7 +53,7 @@ fn fill(store: &Store) -> Arc<Filling> {
     let filling = Arc::new(Filling::default());
     let engine = store.view().engine();
     let movable: &MovableEngine = engine.as_any().unwrap().downcast_ref().unwrap();
-    movable.begin(filling.clone());
+    movable.begin(filling.clone(), movable.dir());
     while movable.copy_step(1 << 20).unwrap() {}
     movable.finish(|| Ok::<_, EngineError>(())).unwrap();
     filling

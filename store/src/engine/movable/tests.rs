@@ -47,10 +47,10 @@ proptest! {
         meanwhile in prop::collection::vec((any_batch(), 1..60usize), 0..30),
         after in any_batch(),
     ) {
-        let engine = MovableEngine::new(Arc::new(MemoryEngine::new()));
+        let engine = MovableEngine::new(Arc::new(MemoryEngine::new()), PathBuf::new());
         engine.write(&batch(&before)).unwrap();
         let to: Arc<dyn Engine> = Arc::new(MemoryEngine::new());
-        engine.begin(Arc::clone(&to));
+        engine.begin(Arc::clone(&to), PathBuf::new());
         for (rows, bytes) in meanwhile {
             engine.write(&batch(&rows)).unwrap();
             engine.copy_step(bytes).unwrap();
@@ -96,9 +96,9 @@ impl Engine for Full {
 
 #[test]
 fn a_copy_without_room_does_not_stop_the_engine() {
-    let engine = MovableEngine::new(Arc::new(MemoryEngine::new()));
+    let engine = MovableEngine::new(Arc::new(MemoryEngine::new()), PathBuf::new());
     engine.write(&batch(&[(true, 1, 1)])).unwrap();
-    engine.begin(Arc::new(Full));
+    engine.begin(Arc::new(Full), PathBuf::new());
     let failed = engine.copy_step(1000).unwrap_err().to_string();
     assert!(failed.contains("no space left"), "{failed}");
     engine.write(&batch(&[(true, 1, 2)])).unwrap();
@@ -110,10 +110,10 @@ fn a_copy_without_room_does_not_stop_the_engine() {
 
 #[test]
 fn a_switch_that_fails_leaves_the_engine() {
-    let engine = MovableEngine::new(Arc::new(MemoryEngine::new()));
+    let engine = MovableEngine::new(Arc::new(MemoryEngine::new()), PathBuf::new());
     engine.write(&batch(&[(true, 1, 1)])).unwrap();
     let to: Arc<dyn Engine> = Arc::new(MemoryEngine::new());
-    engine.begin(Arc::clone(&to));
+    engine.begin(Arc::clone(&to), PathBuf::new());
     while engine.copy_step(1000).unwrap() {}
     let switched = engine.finish(|| Err(EngineError("a sync failed".to_owned())));
     assert!(switched.is_err());
