@@ -13,6 +13,7 @@ use keelson_core::{MemberId, state};
 use keelson_proto::etcdserverpb::*;
 use keelson_proto::internal::command::Op;
 use tokio::time::Instant;
+use tonic::Code;
 
 use crate::submit::AtTimeout;
 use crate::{Error, OpenError, Store, peer};
@@ -30,9 +31,11 @@ pub struct CorruptionChecks {
     pub compactions_ms: u64,
 }
 
-/// How often a peer that has not applied the revision yet is queried, and the pause before that.
+/// How often a peer that has not applied the revision yet, or computes another hash, is queried.
 const ATTEMPTS: u32 = 10;
+/// The pause before the second query; it doubles with each, up to `PAUSE_MAX`.
 const PAUSE: Duration = Duration::from_millis(200);
+const PAUSE_MAX: Duration = Duration::from_secs(3);
 
 /// The hashes at one revision.
 struct Hashes {
@@ -48,15 +51,18 @@ struct Hashes {
 async fn hash_of(store: &Store, peer: &peer::PeerAddress, revision: i64) -> Option<HashKvResponse> {
     let tls = store.inner.links.tls();
     let future = Error::State(state::Error::FutureRev).to_string();
+    let mut pause = PAUSE;
     for _ in 0..ATTEMPTS {
-        match peer::request_hash_kv(&peer.urls, tls, revision).await {
+        let status = match peer::request_hash_kv(&peer.urls, tls, revision).await {
             Ok(hash) => return Some(hash),
-            Err(status) if status.message() == future => tokio::time::sleep(PAUSE).await,
-            Err(status) => {
-                tracing::warn!(peer = %peer.id, why = status.message(), "cannot fetch the hash");
-                return None;
-            }
+            Err(status) => status,
+        };
+        if status.message() != future && status.code() != Code::ResourceExhausted {
+            tracing::warn!(peer = %peer.id, why = status.message(), "cannot fetch the hash");
+            return None;
         }
+        tokio::time::sleep(pause).await;
+        pause = (2 * pause).min(PAUSE_MAX);
     }
     tracing::warn!(peer = %peer.id, revision, "cannot fetch hash from slow remote peer");
     None
@@ -91,6 +97,7 @@ async fn hashes(store: &Store, revision: i64) -> Result<Hashes, Error> {
 /// answer counts for nothing.
 pub(crate) async fn begin(store: Store) -> Result<Store, OpenError> {
     if store.config().corruption.at_start
+        && !store.view().is_fenced()
         && let Err(error) = check_at_start(&store).await
     {
         store.shutdown().await;
@@ -133,7 +140,9 @@ async fn run(store: Store) {
             () = tokio::time::sleep_until(due) => {}
             _ = stopping.wait_for(|stopping| *stopping) => return,
         }
+        // The running hash has found what is wrong with a fenced member.
         let leads = store.inner.shared.soft_state().role == Role::Leader;
+        let leads = leads && !store.view().is_fenced();
         if periodic.passes() && leads {
             compare(&store, 0).await;
         }

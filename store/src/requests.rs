@@ -3,7 +3,6 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use futures_util::Stream;
 use keelson_core::state::auth::Access;
 use keelson_core::state::{self, ReadView, Response, check};
@@ -14,7 +13,7 @@ use tokio::time::timeout_at;
 
 use crate::long_range;
 use crate::submit::{AtTimeout, NoOutcome};
-use crate::usage::{TxnUse, Use};
+use crate::usage::{TxnUse, Use, prefix};
 use crate::{Error, Store};
 
 /// The pause between the first two checks of a compaction. It doubles after each check, up to
@@ -127,10 +126,10 @@ impl Store {
         let cost = state::put_cost(&request);
         let size = request.key.len() + request.value.len();
         // A copy: the key may be a small part of a far larger buffer, which would wait as well.
-        let key = Bytes::copy_from_slice(&request.key);
+        let prefix: Box<[u8]> = prefix::of(&request.key).into();
         match self.propose_if_room(Op::Put(request), cost).await? {
             Response::Put(mut response) => {
-                self.inner.account.v3(&key, Use::written(size));
+                self.inner.account.v3(&prefix, Use::written(size));
                 self.fill(&mut response.header);
                 Ok(response)
             }
@@ -147,10 +146,10 @@ impl Store {
         request: DeleteRangeRequest,
     ) -> Result<DeleteRangeResponse, Error> {
         check::delete_range(&request)?;
-        let key = Bytes::copy_from_slice(&request.key);
+        let prefix: Box<[u8]> = prefix::of(&request.key).into();
         match self.propose(Op::DeleteRange(request)).await? {
             Response::DeleteRange(mut response) => {
-                self.inner.account.v3(&key, Use::written(0));
+                self.inner.account.v3(&prefix, Use::written(0));
                 self.fill(&mut response.header);
                 Ok(response)
             }
@@ -254,13 +253,20 @@ impl Store {
     /// Waits until this member has applied everything that was committed at the time of this call.
     ///
     /// # Errors
-    /// `Timeout` and its variants when no quorum responds in time; `TooManyRequests`.
+    /// `Timeout` and its variants when no quorum responds in time; `TooManyRequests`; `Corrupt` if
+    /// this member's state differs from the majority's.
     pub async fn read_index(&self) -> Result<(), Error> {
+        self.view().require_unfenced()?;
         let began = Instant::now();
         let deadline = tokio::time::Instant::now() + self.request_timeout();
         let metrics = &self.inner.metrics;
         match timeout_at(deadline, self.inner.reads.join()?).await {
-            Ok(applied) => applied.inspect_err(|_| metrics.reads_failed.add(1)),
+            Ok(Err(error)) => {
+                metrics.reads_failed.add(1);
+                Err(error)
+            }
+            // The wait ends as well when the member is fenced.
+            Ok(Ok(())) => Ok(self.view().require_unfenced()?),
             Err(_) => {
                 metrics.reads_slow.add(1);
                 Err(self.timeout_error(began))

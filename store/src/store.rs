@@ -212,7 +212,8 @@ impl Store {
         let mut published = self.inner.published.subscribe();
         let caught_up = async {
             let _ = published.wait_for(|published| *published).await;
-            while self.read_index().await.is_err() {
+            // A fenced member serves what it can: refusals, and its status.
+            while self.read_index().await.is_err() && !self.view().is_fenced() {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
@@ -275,9 +276,10 @@ impl Store {
                 let _ = thread.join();
             }
         });
-        let _ = tokio::time::timeout(Duration::from_secs(6), joined).await;
-        let defragmenting = self.inner.storage.defragmenting.lock();
-        let _ = tokio::time::timeout(Duration::from_secs(6), defragmenting).await;
+        let defragmenting = Arc::clone(&self.inner.storage.defragmenting).lock_owned();
+        let ended = futures_util::future::join(joined, defragmenting);
+        // Its lock is held to the end: a copy must not switch databases after that.
+        let _ended = tokio::time::timeout(Duration::from_secs(6), ended).await;
         self.inner.waiters.close_all();
         self.inner.hub.cut_all();
         self.inner.reads.close_all();

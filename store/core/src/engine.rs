@@ -122,7 +122,7 @@ pub trait Engine: Send + Sync {
     /// The current size.
     fn size(&self) -> EngineSize;
 
-    /// The engine as its own type, if it is of one that callers know.
+    /// The engine for a downcast to its type; `None` if it offers none.
     fn as_any(&self) -> Option<&dyn Any> {
         None
     }

@@ -103,6 +103,9 @@ impl Inbox for MemberInbox {
         let turn = Arc::clone(&self.hashing).try_acquire_owned();
         let turn = turn.map_err(|_| Status::resource_exhausted("another hash is computed"))?;
         let view = self.shared.view();
+        // It is healing: what it has is known to differ.
+        let fenced = view.require_unfenced();
+        fenced.map_err(|error| Status::from(Error::from(error)))?;
         let hashing = tokio::task::spawn_blocking(move || {
             let _turn = turn;
             (view.hash_kv(revision), view.revision())

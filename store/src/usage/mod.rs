@@ -2,11 +2,11 @@
 //! shows it.
 //!
 //! A request costs a lookup in a small table. Of each API a table has at most [`PREFIXES_MAX`]
-//! prefixes. When it is full, a new prefix displaces those that were used least, whose counts move
-//! to the others: what is busy keeps its place, whatever clients write.
+//! prefixes. When it is full, a new prefix displaces those with the fewest requests, whose counts
+//! move to the others. So a stream of new prefixes does not displace the most frequent ones.
 
 mod operations;
-mod prefix;
+pub(crate) mod prefix;
 mod sizes;
 mod table;
 

@@ -8,7 +8,7 @@ const BYTES_MAX: usize = 128;
 
 /// The first two directories of a key, with the slash at their end. A slash at the beginning of a
 /// key is no directory. Keys without a directory have an empty prefix, or `/`.
-pub(super) fn of(key: &[u8]) -> &[u8] {
+pub(crate) fn of(key: &[u8]) -> &[u8] {
     let mut end = usize::from(key.first() == Some(&b'/'));
     for _ in 0..DEPTH {
         match key[end..].iter().position(|byte| *byte == b'/') {

@@ -16,6 +16,10 @@ const STEP_BYTES: usize = 64 * 1024;
 /// The largest listing of the first two levels of the v2 tree, without what is below, in bytes.
 const LISTING_BYTES_MAX: usize = 16 << 20;
 
+/// The nodes of the v2 tree that are counted at a time, some milliseconds: changes of the tree wait
+/// meanwhile.
+const NODES_MAX: usize = 20_000;
+
 /// How often a count is begun again because a compaction has passed its revision.
 const ATTEMPTS_MAX: usize = 3;
 
@@ -123,8 +127,9 @@ impl Store {
         Ok(sizes)
     }
 
-    /// One directory of the second level at a time; hidden nodes are left out. A directory that is
-    /// gone meanwhile counts for nothing.
+    /// One directory at a time, from the second level on with all below it, if that is little.
+    /// Hidden nodes are left out, and directories that are gone meanwhile, or whose own listing is
+    /// too large.
     async fn count_v2(&self) -> Table<Size> {
         let mut sizes = Table::default();
         let mut open = vec![(prefix::V2_KEYS.to_vec(), 0)];
@@ -140,11 +145,17 @@ impl Store {
                     sizes.add(prefix::of(key), size);
                 } else if depth + 1 < prefix::DEPTH {
                     open.push((child.key.to_vec(), depth + 1));
-                } else if let Ok((keys, bytes)) = self.view().tree_size(&child.key) {
-                    // Without the first part of each path, which is no part of a key.
-                    let bytes = bytes - keys * prefix::V2_KEYS.len() as u64;
-                    let inside = [key, b"/"].concat();
-                    sizes.add(prefix::of(&inside), Size { keys, bytes });
+                } else {
+                    match self.view().tree_size(&child.key, NODES_MAX) {
+                        Ok(Some((keys, bytes))) => {
+                            // Without the first part of each path, which is no part of a key.
+                            let bytes = bytes - keys * prefix::V2_KEYS.len() as u64;
+                            let inside = [key, b"/"].concat();
+                            sizes.add(prefix::of(&inside), Size { keys, bytes });
+                        }
+                        Ok(None) => open.push((child.key.to_vec(), depth + 1)),
+                        Err(_) => {}
+                    }
                 }
             }
             tokio::task::yield_now().await;

@@ -1,10 +1,10 @@
 //! Members that apply an entry wrongly, and what the product must do then: the comparison of hashes
 //! shows it, the member serves no client, and it gets the leader's state.
 //!
-//! What such a member answers before it is found out is wrong, undetectably: its clients get
-//! no answers here until then. Afterwards every answer but an error is a failure.
+//! What such a member answers before its divergence is found is wrong, undetectably: its clients
+//! get no answers here until then. Afterwards every answer but an error is a failure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use keelson_core::member::{AuditNote, AuditPolicy};
@@ -30,10 +30,10 @@ pub(super) const AUDITS: AuditPolicy = AuditPolicy {
     entries: 64,
     quiet_ms: 1_000,
 };
-/// In a run without other faults a member is found out within this number of entries: those until
+/// In a run without other faults a divergence is found within this number of entries: those until
 /// the comparison, and those that are proposed before the verdict.
 const ENTRIES_MAX: u64 = 64 + 128;
-/// In calm, all members are found out and healed within this time.
+/// In calm, all members are found and healed within this time.
 const HEAL_MS: u64 = 30_000;
 
 /// The members whose states are wrong.
@@ -43,7 +43,9 @@ pub(super) struct Corruption {
     pending: Option<MemberId>,
     /// Each with the entry that it applied wrongly.
     wrong: BTreeMap<MemberId, Index>,
-    /// For a mutant: what each member reported last.
+    /// Members whose state is a healed one, which may be ahead of their log.
+    ahead: BTreeSet<MemberId>,
+    /// For a mutant: the last report of each member.
     reports: BTreeMap<MemberId, HashReport>,
 }
 
@@ -149,7 +151,7 @@ impl World {
             };
             let entries = index.0 - since.0;
             if self.swarm.is_quiet() && ENTRIES_MAX < entries {
-                return Err(format!("{id} was found out only {entries} entries later"));
+                return Err(format!("{id} was found only {entries} entries later"));
             }
         }
         if since.is_none() {
@@ -198,8 +200,23 @@ impl World {
             .get(&id)
             .and_then(|member| member.life.as_ref());
         let applied = life.map_or(Index(0), |life| life.applied());
+        if installed && self.swarm.corruption {
+            self.corruption.ahead.insert(id);
+        }
         if installed || applied < self.corruption.wrong.get(&id).copied().unwrap_or_default() {
             self.tally.healed += u64::from(self.corruption.wrong.remove(&id).is_some());
+        }
+    }
+
+    /// The most that the marks of a member may be: a state that has replaced a wrong one may be
+    /// ahead of the log, which is right.
+    pub(super) fn most_applied(&mut self, id: MemberId, applied: Index, committed: Index) -> Index {
+        if applied <= committed {
+            self.corruption.ahead.remove(&id);
+        }
+        match self.corruption.ahead.contains(&id) {
+            true => committed,
+            false => Index(u64::MAX),
         }
     }
 
@@ -226,7 +243,7 @@ impl World {
         }
     }
 
-    /// A mutant: the receiver takes all reports for its own.
+    /// A mutant: all reports have the value of the receiver's own.
     pub(super) fn mistake_report(&mut self, to: MemberId, message: &mut PeerMessage) {
         if self.mutant != Some(Mutant::VerdictOfLeader) {
             return;

@@ -136,9 +136,9 @@ pub enum Mutant {
     HashOfSnapshotForgotten,
     /// Goes on serving when the majority's hash is another one.
     VerdictIgnored,
-    /// The leader takes its own hash for the majority's.
+    /// The verdict has the leader's own hash in place of the majority's.
     VerdictOfLeader,
-    /// Takes a client for one without a user where its login is not applied yet.
+    /// A client has no user where its login is not applied yet.
     LoginUnseen,
 }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use keelson_core::member::{ConsensusEffects, ConsensusEvent, ExpirerEvent, LessorEvent, LogWork};
 use keelson_core::node::Input;
-use keelson_core::{Index, MemberId, Millis, ProposalId};
+use keelson_core::{MemberId, Millis, ProposalId};
 use keelson_proto::internal::member_change;
 
 use super::auth::AuthWorld;
@@ -331,17 +331,14 @@ impl World {
             return Ok(());
         };
         let status = life.consensus.status();
-        // A state that replaces a wrong one may be ahead of the log, which is right.
-        let most = match self.swarm.corruption {
-            true => status.committed,
-            false => Index(u64::MAX),
-        };
+        let (boot, applied, durable) = (life.log.boot(), life.applied(), life.durable());
+        let most = self.most_applied(id, applied, status.committed);
         self.fact(&Fact::Status {
             member: id,
-            boot: life.log.boot(),
+            boot,
             status,
-            applied: life.applied().min(most),
-            durable: life.durable().min(most),
+            applied: applied.min(most),
+            durable: durable.min(most),
         })
     }
 }

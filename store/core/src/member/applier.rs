@@ -216,7 +216,8 @@ impl Applier {
         self.state.divergence().is_some()
     }
 
-    /// Keeps an entry for the state that replaces this one. Its client is not answered from either.
+    /// Keeps an entry for the state that replaces this one. Its client gets an error, although the
+    /// entry is committed: the outcome is unknown to it.
     fn keep(&mut self, committed: Committed, effects: &mut ApplierEffects) {
         let id = committed.request().filter(|id| self.is_mine(*id));
         if let Some(id) = id {
@@ -253,8 +254,12 @@ impl Applier {
     }
 
     fn release_reads(&mut self, effects: &mut ApplierEffects) {
-        let applied = self.view.applied_index();
-        self.reads.release(applied, &mut effects.reads_done);
+        // A fenced member applies nothing more: those that wait for that get an error.
+        let upto = match self.is_fenced() {
+            true => Index(u64::MAX),
+            false => self.view.applied_index(),
+        };
+        self.reads.release(upto, &mut effects.reads_done);
     }
 
     fn flushed(&mut self, engine: EngineNumber, flush: Flush, effects: &mut ApplierEffects) {

@@ -26,9 +26,9 @@ const SERVE_MS: u64 = 10 * 60_000;
 /// The pause between two members that are served.
 const SERVE_PAUSE_MS: u64 = 1_000;
 
-/// The request of a member that differs.
+/// The replacement of a state that differs.
 #[derive(Debug)]
-struct Patient {
+struct Replacement {
     /// The least index that helps.
     needs: Index,
     request_at: Millis,
@@ -48,7 +48,7 @@ struct Served {
 /// Both sides of it.
 #[derive(Debug, Default)]
 pub(super) struct Healer {
-    patient: Option<Patient>,
+    replacement: Option<Replacement>,
     /// The number of divergences that followed each other, and when the last was found.
     divergences: (u32, Millis),
     served: Option<Served>,
@@ -58,7 +58,7 @@ pub(super) struct Healer {
 impl Healer {
     /// Whether this member serves no client.
     pub(super) fn is_fenced(&self) -> bool {
-        self.patient.is_some()
+        self.replacement.is_some()
     }
 
     /// The applier's state. Returns whether this changes anything.
@@ -71,7 +71,7 @@ impl Healer {
         if divergence.is_some() == self.is_fenced() {
             return false;
         }
-        self.patient = divergence.map(|_| Patient {
+        self.replacement = divergence.map(|_| Replacement {
             needs: applied,
             request_at: Millis(now.0 + self.pause_ms(now)),
             transfer_at: now,
@@ -93,8 +93,8 @@ impl Healer {
 
     /// Whether a received state may replace this one.
     pub(super) fn takes(&self, offered: Index) -> bool {
-        let patient = self.patient.as_ref();
-        patient.is_some_and(|patient| patient.needs <= offered)
+        let replacement = self.replacement.as_ref();
+        replacement.is_some_and(|replacement| replacement.needs <= offered)
     }
 
     /// What is due on a member that differs: a request to the leader, or to give up leadership.
@@ -104,21 +104,21 @@ impl Healer {
         status: &NodeStatus,
         inputs: &mut Vec<Input>,
     ) -> Option<(MemberId, PeerMessage)> {
-        let patient = self.patient.as_mut()?;
+        let replacement = self.replacement.as_mut()?;
         let soft_state = status.soft_state;
         if soft_state.role == Role::Leader {
-            if patient.transfer_at <= now {
-                patient.transfer_at = Millis(now.0 + TRANSFER_MS);
+            if replacement.transfer_at <= now {
+                replacement.transfer_at = Millis(now.0 + TRANSFER_MS);
                 inputs.push(Input::TransferLeader(None));
             }
             return None;
         }
-        if now < patient.request_at || soft_state.leader == MemberId::NONE {
+        if now < replacement.request_at || soft_state.leader == MemberId::NONE {
             return None;
         }
-        patient.request_at = Millis(now.0 + REQUEST_MS);
+        replacement.request_at = Millis(now.0 + REQUEST_MS);
         let request = peer::StateRequest {
-            index: patient.needs.0,
+            index: replacement.needs.0,
         };
         let message = Some(peer_message::Message::StateRequest(request));
         Some((soft_state.leader, PeerMessage { message }))
@@ -152,7 +152,7 @@ impl Healer {
     }
 
     /// The index that a capture must include, while a member waits for one.
-    pub(super) fn wants(&mut self, now: Millis) -> Option<Index> {
+    pub(super) fn capture_needed(&mut self, now: Millis) -> Option<Index> {
         let is_late = |served: &mut Served| !served.is_sent && served.until <= now;
         self.served.take_if(is_late);
         let served = self.served.filter(|served| !served.is_sent);
@@ -228,7 +228,7 @@ mod tests {
     });
 
     #[test]
-    fn a_leader_that_differs_hands_over_and_a_follower_asks_the_leader() {
+    fn a_leader_that_differs_hands_over_and_a_follower_requests_the_state() {
         let mut healer = Healer::default();
         assert!(healer.note(Millis(5), DIVERGENCE, Index(6)));
         let mut inputs = Vec::new();
@@ -248,7 +248,7 @@ mod tests {
         assert!(!healer.takes(Index(9)));
     }
 
-    /// A member whose memory is bad would copy the state all day.
+    /// A member with a fault of its memory would request the state again and again.
     #[test]
     fn the_pauses_before_further_requests_grow() {
         let mut healer = Healer::default();
@@ -276,17 +276,21 @@ mod tests {
         let (leads, follows) = (status(Role::Leader, 1), status(Role::Follower, 2));
         healer.requested(Millis(9), MemberId(2), Index(6), &leads);
         healer.requested(Millis(9), MemberId(3), Index(4), &leads);
-        assert_eq!(healer.wants(Millis(9)), Some(Index(6)));
+        assert_eq!(healer.capture_needed(Millis(9)), Some(Index(6)));
         assert!(
             !healer.sent(Millis(10), MemberId(2)),
             "nothing was sent yet"
         );
         healer.resign();
         healer.requested(Millis(11), MemberId(3), Index(4), &follows);
-        assert_eq!(healer.wants(Millis(11)), None);
+        assert_eq!(healer.capture_needed(Millis(11)), None);
         healer.requested(Millis(11), MemberId(3), Index(4), &leads);
-        assert_eq!(healer.wants(Millis(11)), Some(Index(4)));
-        assert_eq!(healer.wants(Millis(11 + SERVE_MS)), None, "it is given up");
+        assert_eq!(healer.capture_needed(Millis(11)), Some(Index(4)));
+        assert_eq!(
+            healer.capture_needed(Millis(11 + SERVE_MS)),
+            None,
+            "it is given up"
+        );
     }
 
     /// No capture had enough, and each step of the leader requested another one.
@@ -296,9 +300,9 @@ mod tests {
         let leads = status(Role::Leader, 1);
         for index in [u64::MAX, 10] {
             healer.requested(Millis(9), MemberId(2), Index(index), &leads);
-            assert_eq!(healer.wants(Millis(9)), None);
+            assert_eq!(healer.capture_needed(Millis(9)), None);
         }
         healer.requested(Millis(9), MemberId(3), Index(9), &leads);
-        assert_eq!(healer.wants(Millis(9)), Some(Index(9)));
+        assert_eq!(healer.capture_needed(Millis(9)), Some(Index(9)));
     }
 }

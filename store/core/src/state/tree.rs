@@ -93,13 +93,18 @@ impl ReadView {
         Ok((node, tree.index()))
     }
 
-    /// The files below a directory without hidden ones, and the bytes of their paths and values.
+    /// The files below a directory without hidden ones, and the bytes of their paths and values;
+    /// `None` if there are more than `nodes_max` nodes. Changes of the tree wait meanwhile.
     ///
     /// # Errors
     /// Those of [`ReadView::tree_get`].
-    pub fn tree_size(&self, path: &[u8]) -> Result<(u64, u64), TreeError> {
+    pub fn tree_size(
+        &self,
+        path: &[u8],
+        nodes_max: usize,
+    ) -> Result<Option<(u64, u64)>, TreeError> {
         self.require_tree()?;
-        self.shared.tree.read().size_below(path)
+        self.shared.tree.read().size_below(path, nodes_max)
     }
 
     fn require_tree(&self) -> Result<(), TreeError> {

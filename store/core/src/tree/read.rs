@@ -61,14 +61,19 @@ impl Tree {
         Ok(top)
     }
 
-    /// The files below a directory without hidden ones, and the bytes of their paths and values.
+    /// The files below a directory without hidden ones, and the bytes of their paths and values;
+    /// `None` if there are more than `nodes_max` nodes.
     ///
     /// # Errors
     /// 100 and 104: there is no node at the path, or a file in it.
-    pub fn size_below(&self, path: &[u8]) -> Result<(u64, u64), TreeError> {
+    pub fn size_below(
+        &self,
+        path: &[u8],
+        nodes_max: usize,
+    ) -> Result<Option<(u64, u64)>, TreeError> {
         let path = path::clean(path);
         let id = self.expect(&path)?;
-        Ok(walk::size_below(&self.arena, id, &path))
+        Ok(walk::size_below(&self.arena, id, &path, nodes_max))
     }
 
     fn put_into(&self, top: &mut NodeExtern, below: Vec<walk::Visited>, now_ns: i64) {

@@ -73,14 +73,23 @@ pub(super) fn below_within(
 }
 
 /// The number of files below a directory without the hidden ones, and the bytes of their paths and
-/// values.
-pub(super) fn size_below(arena: &Arena, top: Id, path: &[u8]) -> (u64, u64) {
-    let (mut files, mut bytes) = (0, 0);
+/// values; `None` if there are more than `nodes_max` nodes.
+pub(super) fn size_below(
+    arena: &Arena,
+    top: Id,
+    path: &[u8],
+    nodes_max: usize,
+) -> Option<(u64, u64)> {
+    let (mut nodes, mut files, mut bytes) = (0, 0, 0);
     let mut open = vec![(top, path::stem(path).len())];
     while let Some((dir, path_bytes)) = open.pop() {
         for (name, &id) in arena[dir].children().into_iter().flatten() {
             if path::is_hidden(name) {
                 continue;
+            }
+            nodes += 1;
+            if nodes_max < nodes {
+                return None;
             }
             let path_bytes = path_bytes + 1 + name.len();
             if arena[id].children().is_some() {
@@ -91,7 +100,7 @@ pub(super) fn size_below(arena: &Arena, top: Id, path: &[u8]) -> (u64, u64) {
             }
         }
     }
-    (files, bytes)
+    Some((files, bytes))
 }
 
 /// A directory whose children are being visited.

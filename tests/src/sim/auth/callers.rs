@@ -131,8 +131,8 @@ impl World {
         }
     }
 
-    /// A client sends a request to a member. Returns whether the member has to apply what is
-    /// committed before it knows the user.
+    /// A client sends a request to a member. Returns whether the member lacks the user's entries,
+    /// and has to apply what is committed first.
     pub(in crate::sim) fn auth_call(
         &mut self,
         member: MemberId,

@@ -3,7 +3,7 @@
 //! `admin` changes them while faults happen, and enables and disables auth. The clients of the v3
 //! API, and those that watch, are then users: `callers` checks and signs their requests as the
 //! product does, and what became of them against the rights that were in force meanwhile. In some
-//! runs the holders of leases, who contend for locks, are users as well. `agreed` has the rights
+//! runs the clients with leases and locks are users as well. `agreed` has the rights
 //! after each entry, by the model (`keelson_model::auth`), and compares members with it. `watched`
 //! checks what watches are sent, `mistakes` has the mutants.
 

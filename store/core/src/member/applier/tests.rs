@@ -221,8 +221,14 @@ fn a_member_that_differs_keeps_the_entries_for_the_state_that_it_is_given() {
         done.audit[..],
         [AuditNote::Applied(Index(2), HashOutcome::Compared(_))]
     ));
-    effects(&mut applier, hash_check(3, Step::Verdict, 2, 5));
+    let read = ReadReady {
+        context: 9,
+        index: Index(7),
+    };
+    effects(&mut applier, ApplierEvent::Read(read));
+    let done = effects(&mut applier, hash_check(3, Step::Verdict, 2, 5));
     assert!(applier.is_fenced());
+    assert_eq!(done.reads_done, [9], "a read that could never be done");
     for index in 4..=6 {
         let put = command(index, Op::Put(etcdserverpb::PutRequest::default()));
         let done = effects(&mut applier, put);

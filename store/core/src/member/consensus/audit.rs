@@ -117,7 +117,7 @@ impl Consensus {
         if let Some(op) = proposal {
             self.propose_own(op);
         }
-        if let Some(needs) = self.healer.wants(now) {
+        if let Some(needs) = self.healer.capture_needed(now) {
             self.serve(needs, effects);
         }
     }
