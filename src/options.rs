@@ -22,7 +22,7 @@ use keelson_store::edge::Access;
 use self::addresses::Addresses;
 pub(crate) use self::addresses::ClientListeners;
 use self::compaction::auto_compaction;
-use self::corruption::{corruption, refuse_unusual_times};
+use self::corruption::{corruption, gates_without_effect, refuse_unusual_times};
 pub(crate) use self::error::OptionsError;
 pub(crate) use self::host::{Bootstrap, ClusterList, HostOptions, ProxyTimes};
 use self::space::{bootstrap_defrag_bytes, quota_bytes};
@@ -240,6 +240,7 @@ fn without_effect(values: &Values) -> Vec<String> {
     });
     reasons
         .map(|(name, reason)| format!("--{name} has no effect: {reason}"))
+        .chain(gates_without_effect(values))
         .collect()
 }
 

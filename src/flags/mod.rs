@@ -9,7 +9,7 @@ pub(crate) mod config_file;
 pub(crate) mod environment;
 pub(crate) mod help;
 mod kind;
-mod reasons;
+pub(crate) mod reasons;
 #[cfg(test)]
 mod reference;
 pub(crate) mod syntax;

@@ -5,7 +5,7 @@ pub(super) const ONE_SNAPSHOT: &str = "the storage engine holds one state, witho
 pub(super) const LOG_IS_CUT: &str =
     "the log is cut where the storage engine holds everything before";
 pub(super) const PAGE_CACHE: &str = "the pages of the storage engine are the kernel's";
-pub(super) const NO_BBOLT: &str = "the storage engine is not bbolt";
+pub(crate) const NO_BBOLT: &str = "the storage engine is not bbolt";
 pub(super) const ONE_PROCESS: &str = "one process serves a port";
 pub(super) const ALWAYS_ON: &str = "it is always on";
 pub(super) const OWN_TIMES: &str = "a connection between members that is silent for 6 s is closed";
@@ -15,10 +15,10 @@ pub(super) const NO_PPROF: &str = "it is a tool of Go; use perf";
 pub(super) const NO_TRACING: &str = "there is no tracing yet";
 pub(super) const CUTS_WATCHES: &str = "a bound on reads would cut watches";
 pub(super) const OWN_STEPS: &str = "a compaction goes in small steps between other work";
-pub(super) const NO_PAUSE: &str = "a member serves while it is defragmented";
+pub(crate) const NO_PAUSE: &str = "a member serves while it is defragmented";
 pub(super) const ENDS_ITSELF: &str =
     "a downgrade ends with the entry by which its last member states its release";
-pub(super) const LEASES_LAST: &str =
+pub(crate) const LEASES_LAST: &str =
     "remaining times of leases outlive a change of leader without checkpoints";
 pub(super) const WAITS: &str = "a member serves once it can; requests wait until then";
 pub(super) const ONE_ADDRESS: &str = "gRPC is served on --listen-client-urls";

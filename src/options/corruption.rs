@@ -3,7 +3,7 @@
 use keelson_store::config::{AuditPolicy, CorruptionChecks};
 
 use super::{OptionsError, ms, newest};
-use crate::flags::Values;
+use crate::flags::{Values, reasons};
 
 /// The checks that members make of each other.
 pub(super) fn corruption(values: &Values) -> Result<CorruptionChecks, OptionsError> {
@@ -39,19 +39,41 @@ pub(super) fn refuse_unusual_times(values: &Values) -> Result<(), OptionsError> 
     Ok(())
 }
 
-/// etcd's other gates. One that is closed needs nothing.
-const OTHERS: [&str; 7] = [
-    "StopGRPCServiceOnDefrag",
-    "TxnModeWriteWithSharedBuffer",
-    "LeaseCheckpoint",
-    "LeaseCheckpointPersist",
+/// Gates that change only how something is done, with the reason why they have no effect: that of
+/// their earlier flags.
+const INERT: [(&str, &str); 4] = [
+    ("StopGRPCServiceOnDefrag", reasons::NO_PAUSE),
+    ("TxnModeWriteWithSharedBuffer", reasons::NO_BBOLT),
+    ("LeaseCheckpoint", reasons::LEASES_LAST),
+    ("LeaseCheckpointPersist", reasons::LEASES_LAST),
+];
+/// Gates that need nothing when they are closed.
+const OTHERS: [&str; 5] = [
     "SetMemberLocalAddr",
     "PriorityRequest",
     "FastLeaseKeepAlive",
+    "AllAlpha",
+    "AllBeta",
 ];
-/// What a gate without an effect is refused with.
+/// The remedy for an open gate without an effect.
 const REMEDY: &str = "of etcd's feature gates, InitialCorruptCheck and CompactHashCheck have an \
                       effect: leave the others out";
+
+/// The names and values of `--feature-gates`.
+fn listed(values: &Values) -> impl Iterator<Item = (&str, &str)> {
+    let listed = values.text("feature-gates").split(',').map(str::trim);
+    let listed = listed.filter(|gate| !gate.is_empty());
+    listed.map(|gate| gate.split_once('=').unwrap_or((gate, "")))
+}
+
+/// Lines about gates that have no effect.
+pub(super) fn gates_without_effect(values: &Values) -> Vec<String> {
+    let inert = listed(values).filter_map(|(name, _)| {
+        let (name, reason) = INERT.iter().find(|(inert, _)| *inert == name.trim())?;
+        Some(format!("the feature gate {name} has no effect: {reason}"))
+    });
+    inert.collect()
+}
 
 /// Reads `name=true,name=false`.
 ///
@@ -62,13 +84,11 @@ fn gates(values: &Values) -> Result<Gates, OptionsError> {
         initial_corrupt_check: values.boolean("experimental-initial-corrupt-check"),
         compact_hash_check: values.boolean("experimental-compact-hash-check-enabled"),
     };
-    let listed = values.text("feature-gates").split(',').map(str::trim);
-    for gate in listed.filter(|gate| !gate.is_empty()) {
-        let (name, value) = gate.split_once('=').unwrap_or((gate, ""));
+    for (name, value) in listed(values) {
         let open = match value.trim().to_ascii_lowercase().as_str() {
             "true" | "t" | "1" => true,
             "false" | "f" | "0" => false,
-            _ => return Err(OptionsError::Gate(gate.to_owned())),
+            _ => return Err(OptionsError::Gate(format!("{name}={value}"))),
         };
         match name.trim() {
             "InitialCorruptCheck" => gates.initial_corrupt_check = open,
@@ -77,7 +97,8 @@ fn gates(values: &Values) -> Result<Gates, OptionsError> {
             other if OTHERS.contains(&other) => {
                 return Err(OptionsError::Unsupported("feature-gates", REMEDY));
             }
-            _ => return Err(OptionsError::Gate(gate.to_owned())),
+            other if INERT.iter().any(|(inert, _)| *inert == other) => {}
+            _ => return Err(OptionsError::Gate(format!("{name}={value}"))),
         }
     }
     Ok(gates)

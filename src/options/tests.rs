@@ -56,7 +56,7 @@ fn no_flag_on_which_safety_hangs_is_ignored() {
     for flag in [
         "--enable-grpc-gateway=false",
         "--discovery-user root:pw",
-        "--feature-gates LeaseCheckpoint=true",
+        "--feature-gates PriorityRequest=true",
     ] {
         refused(flag, "is not supported yet; ");
     }
@@ -76,8 +76,15 @@ fn the_checks_for_corruption_have_etcds_flags_and_gates() {
     let old = "--experimental-initial-corrupt-check --experimental-corrupt-check-time 2s \
                --experimental-compact-hash-check-enabled --experimental-compact-hash-check-time 3s";
     assert_eq!(checks(old), (true, 2_000, 3_000));
-    let line = "--corrupt-check-time 1m --feature-gates LeaseCheckpoint=false";
+    let line = "--corrupt-check-time 1m --feature-gates AllAlpha=false";
     assert_eq!(checks(line), (false, 60_000, 0));
+    let inert = options("--feature-gates TxnModeWriteWithSharedBuffer=true").expect("good");
+    assert!(
+        inert
+            .warnings
+            .iter()
+            .any(|line| line.contains("has no effect"))
+    );
     for wrong in ["Foo=true", "InitialCorruptCheck", "CompactHashCheck=yes"] {
         refused(
             &format!("--feature-gates {wrong}"),

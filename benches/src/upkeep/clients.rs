@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 use bytes::Bytes;
@@ -26,6 +26,7 @@ pub struct Clients {
     stops: Arc<AtomicBool>,
     measures: Arc<AtomicBool>,
     begin: Instant,
+    took: Duration,
     thread: Option<JoinHandle<Result<Histogram>>>,
 }
 
@@ -39,6 +40,7 @@ impl Clients {
             stops,
             measures,
             begin: Instant::now(),
+            took: Duration::ZERO,
             thread: Some(std::thread::spawn(move || on_thread(&plan, &urls, flags))),
         }
     }
@@ -47,6 +49,12 @@ impl Clients {
     pub fn measure(&mut self) {
         self.begin = Instant::now();
         self.measures.store(true, Ordering::Relaxed);
+    }
+
+    /// Measures no longer: the work has ended.
+    pub fn end_measure(&mut self) {
+        self.took = self.begin.elapsed();
+        self.measures.store(false, Ordering::Relaxed);
     }
 
     /// Whether a client has failed, which ends all of them.
@@ -59,11 +67,10 @@ impl Clients {
     /// # Errors
     /// A put failed.
     pub fn stop(mut self) -> Result<(Histogram, f64)> {
-        let took = self.begin.elapsed();
         self.stops.store(true, Ordering::Relaxed);
         let thread = self.thread.take().ok_or_else(|| anyhow!("stopped twice"))?;
         let latencies = thread.join().map_err(|_| anyhow!("the puts panicked"))??;
-        let rate = latencies.total() as f64 / took.as_secs_f64();
+        let rate = latencies.total() as f64 / self.took.as_secs_f64().max(1e-9);
         Ok((latencies, rate))
     }
 }

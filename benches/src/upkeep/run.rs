@@ -20,9 +20,6 @@ const SAMPLE: Duration = Duration::from_millis(20);
 /// How long puts run before they are measured: their connections are open then.
 const WARM_UP: Duration = Duration::from_millis(500);
 
-/// Puts go on for so long at least beside a work, however short it is.
-const LEAST: Duration = Duration::from_secs(1);
-
 /// Runs the plan, prints the table, writes the file.
 ///
 /// # Errors
@@ -71,6 +68,7 @@ async fn one(plan: &Plan, work: Work, cluster: &Cluster) -> Result<Outcome> {
     tokio::time::sleep(WARM_UP).await;
     clients.measure();
     tokio::time::sleep(plan.window()).await;
+    clients.end_measure();
     let (alone, rate_alone) = clients.stop()?;
     let idle = usage::memory(pid)?.anonymous;
 
@@ -79,7 +77,9 @@ async fn one(plan: &Plan, work: Work, cluster: &Cluster) -> Result<Outcome> {
     clients.measure();
     let begin = Instant::now();
     let doing = works::work(plan, work, &urls[0]);
-    let (bytes, took, peak) = watched(doing, pid, begin, &clients).await?;
+    let (bytes, peak) = watched(doing, pid, &clients).await?;
+    let took = begin.elapsed();
+    clients.end_measure();
     let (beside, rate) = clients.stop()?;
     Ok(Outcome {
         alone,
@@ -91,27 +91,23 @@ async fn one(plan: &Plan, work: Work, cluster: &Cluster) -> Result<Outcome> {
     })
 }
 
-/// Awaits the work: its bytes, its duration, and the peak of the member's anonymous memory.
+/// Awaits the work: its bytes, and the peak of the member's anonymous memory.
 async fn watched(
     doing: impl Future<Output = Result<u64>>,
     pid: u32,
-    begin: Instant,
     clients: &Clients,
-) -> Result<(u64, Duration, u64)> {
+) -> Result<(u64, u64)> {
     let mut doing = std::pin::pin!(doing);
-    let (mut peak, mut done) = (0, None);
+    let mut peak = 0;
     loop {
-        match done {
-            None => tokio::select! {
-                bytes = &mut doing => done = Some((bytes?, begin.elapsed())),
-                () = tokio::time::sleep(SAMPLE) => {}
-            },
-            Some((bytes, took)) if begin.elapsed() >= LEAST => return Ok((bytes, took, peak)),
-            Some(_) => tokio::time::sleep(SAMPLE).await,
-        }
+        let done = tokio::select! {
+            bytes = &mut doing => Some(bytes?),
+            () = tokio::time::sleep(SAMPLE) => None,
+        };
         peak = peak.max(usage::memory(pid)?.anonymous);
-        if clients.have_failed() {
-            return Ok((0, begin.elapsed(), peak));
+        // The error is that of `stop`.
+        if let Some(bytes) = done.or_else(|| clients.have_failed().then_some(0)) {
+            return Ok((bytes, peak));
         }
     }
 }

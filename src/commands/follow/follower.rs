@@ -135,9 +135,10 @@ impl Follower<'_> {
                     }
                     watch.ask_progress();
                     if self.pending.is_none() {
+                        // Meanwhile nothing of the watch is read.
+                        let began = Instant::now();
                         self.poll(&source).await?;
-                        // Its answers are signs of life.
-                        heard = Instant::now();
+                        heard += began.elapsed();
                     }
                 }
                 Some(request) = self.cutovers.recv(), if self.pending.is_none() => {

@@ -113,7 +113,12 @@ impl SampledCluster {
         let members = self.urls.iter().enumerate();
         let members = members.map(|(member, urls)| async move {
             let sizes = sizes && member == self.sizes_of;
-            (member, self.member(urls, sizes).await)
+            let outcome = match self.member(urls, sizes).await {
+                // It may be busy with other reads of all rows.
+                Err(_) if sizes => self.member(urls, false).await,
+                outcome => outcome,
+            };
+            (member, outcome)
         });
         let mut sample = Sample::default();
         let mut failure = None;

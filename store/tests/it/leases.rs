@@ -204,10 +204,7 @@ async fn renewals_of_unknown_leases_at_full_speed_hold_up_nothing() -> anyhow::R
     let dir = tempfile::tempdir()?;
     let store = alone(dir.path()).await?;
     granted(&store, 1, 100).await?;
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-    let url = format!("http://{}", listener.local_addr()?);
-    let served = store.clone();
-    tokio::spawn(async move { served.serve(vec![listener], std::future::pending()).await });
+    let (url, _) = crate::metrics::serve(store.clone()).await?;
     let streams = (0..STREAMS).map(|stream| {
         let url = url.clone();
         tokio::spawn(async move {

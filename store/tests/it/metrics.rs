@@ -53,7 +53,8 @@ async fn scrape(url: &str) -> anyhow::Result<Vec<Series>> {
     }
 }
 
-async fn serve(store: Store) -> anyhow::Result<(String, String)> {
+/// Serves a member: the URLs of its clients and of its metrics.
+pub(crate) async fn serve(store: Store) -> anyhow::Result<(String, String)> {
     let (clients, metrics) = (
         TcpListener::bind("127.0.0.1:0").await?,
         TcpListener::bind("127.0.0.1:0").await?,

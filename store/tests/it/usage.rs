@@ -7,18 +7,15 @@ use keelson_proto::keelsonpb::{KeySpace, PrefixUse, UsageRequest};
 use keelson_store::Config;
 use keelson_store::messages::RequestOp;
 use keelson_store::messages::request_op::Request;
-use tokio::net::TcpListener;
 
 use crate::embedded::{open, put};
+use crate::metrics::serve;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_keys_and_bytes_are_counted_by_prefix() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let stores = open(vec![Config::single("alone", dir.path())]).await?;
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let url = format!("http://{}", listener.local_addr()?);
-    let served = stores[0].clone();
-    tokio::spawn(async move { served.serve(vec![listener], std::future::pending()).await });
+    let (url, _) = serve(stores[0].clone()).await?;
 
     let mut kv = KvClient::connect(url.clone()).await?;
     for key in ["/registry/pods/a", "/registry/pods/b", "/registry/nodes/a"] {
@@ -83,10 +80,7 @@ async fn with_auth_the_account_is_for_operators() -> anyhow::Result<()> {
     use keelson_proto::etcdserverpb::*;
     let dir = tempfile::tempdir()?;
     let stores = open(vec![Config::single("alone", dir.path())]).await?;
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let url = format!("http://{}", listener.local_addr()?);
-    let served = stores[0].clone();
-    tokio::spawn(async move { served.serve(vec![listener], std::future::pending()).await });
+    let (url, _) = serve(stores[0].clone()).await?;
     let mut auth = AuthClient::connect(url.clone()).await?;
     for (name, role) in [
         ("root", Some("root")),

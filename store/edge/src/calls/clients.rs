@@ -36,7 +36,8 @@ impl ClientVersions {
             Ok(version) if version.len() <= VERSION_BYTES_MAX => version,
             _ => OTHER,
         };
-        if !self.add(version, is_stream) && !self.learn(version, is_stream) {
+        let counted = self.add(version, is_stream) || self.learn(version, is_stream);
+        if !counted && !self.add(OTHER, is_stream) {
             self.learn(OTHER, is_stream);
         }
     }
@@ -53,6 +54,10 @@ impl ClientVersions {
 
     /// Counts a version for the first time, if there is room.
     fn learn(&self, version: &str, is_stream: bool) -> bool {
+        // Before the exclusive lock: clients with texts of their own must not hold up the others.
+        if version != OTHER && VERSIONS_MAX <= self.named.read().len() {
+            return false;
+        }
         {
             let mut known = self.named.write();
             let is_known = known.iter().any(|(known, _)| **known == *version);

@@ -16,7 +16,6 @@ use super::members;
 use crate::backend::Backend;
 use crate::go;
 
-const CLUSTER_ID: &str = "x-etcd-cluster-id";
 /// The largest request, in bytes: any host may send one.
 const REQUEST_BYTES_MAX: usize = 1 << 10;
 
@@ -89,7 +88,7 @@ async fn answer<B: Backend>(
     body: Body,
 ) -> Result<Response, Response> {
     go::only(&Method::GET, method)?;
-    let named = headers.get(CLUSTER_ID).map(|id| id.as_bytes());
+    let named = headers.get(go::X_ETCD_CLUSTER_ID).map(|id| id.as_bytes());
     if named.is_some_and(|id| id != backend.cluster_id().to_string().as_bytes()) {
         return Err(go::plain(
             StatusCode::PRECONDITION_FAILED,

@@ -10,8 +10,6 @@ use serde::Serialize;
 use crate::backend::Backend;
 use crate::go;
 
-const CLUSTER_ID: &str = "X-Etcd-Cluster-ID";
-
 /// etcd's `membership.Member`; the id is a JSON number, and empty fields are omitted.
 #[derive(Serialize)]
 struct MemberBody<'a> {
@@ -49,10 +47,9 @@ pub(super) async fn members<B: Backend>(method: Method, State(backend): State<B>
 pub(super) fn add_cluster_id(response: &mut Response, cluster: ClusterId) {
     let cluster_id = HeaderValue::from_str(&cluster.to_string());
     let cluster_id = cluster_id.expect("hexadecimal digits are visible");
-    response.headers_mut().insert(
-        http::HeaderName::from_bytes(CLUSTER_ID.as_bytes()).expect("a token"),
-        cluster_id,
-    );
+    response
+        .headers_mut()
+        .insert(go::X_ETCD_CLUSTER_ID, cluster_id);
 }
 
 fn list(members: &[etcdserverpb::Member]) -> Response {

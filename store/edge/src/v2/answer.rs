@@ -9,9 +9,8 @@ use keelson_core::ClusterId;
 
 use super::error::KeyError;
 use super::json;
-use crate::go::plain;
+use crate::go::{X_ETCD_CLUSTER_ID, plain};
 
-const X_ETCD_CLUSTER_ID: HeaderName = HeaderName::from_static("x-etcd-cluster-id");
 const X_ETCD_INDEX: HeaderName = HeaderName::from_static("x-etcd-index");
 const X_RAFT_INDEX: HeaderName = HeaderName::from_static("x-raft-index");
 const X_RAFT_TERM: HeaderName = HeaderName::from_static("x-raft-term");

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::{Extensions, HeaderMap};
+use keelson_core::MemberId;
 use keelson_core::state::Error as StateError;
 use keelson_core::state::auth::Caller;
 use keelson_port::ClientName;
@@ -123,9 +124,20 @@ impl<B: Backend> Sessions<B> {
         }
         if token_of(headers).is_some_and(|token| self.is_ahead(token)) {
             // Without a quorum the call has no user: what needs one is refused where it is applied.
-            let _ = backend.read_index().await;
+            self.catch_up().await;
         }
         backend.auth_enabled()
+    }
+
+    /// Waits until what is committed is applied here, for a bounded time; not at all without a
+    /// leader. Returns whether it is.
+    async fn catch_up(&self) -> bool {
+        let backend = &self.anonymous;
+        if backend.leader() == MemberId::NONE {
+            return false;
+        }
+        let applied = tokio::time::timeout(CATCH_UP_MAX, backend.read_index()).await;
+        matches!(applied, Ok(Ok(())))
     }
 
     /// Whether a token states a login that this member has not applied.
@@ -214,7 +226,9 @@ impl<B: Backend> Sessions<B> {
             return None;
         }
         // Auth may have been enabled again, with another key, which is not applied here yet.
-        backend.read_index().await.ok()?;
+        if !self.catch_up().await {
+            return None;
+        }
         Claims::verified(token, &backend.auth().secret)
     }
 }

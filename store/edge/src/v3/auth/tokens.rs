@@ -79,7 +79,7 @@ impl Claims {
         Claims::decoded(&claims)
     }
 
-    /// What a token states, whoever has made it.
+    /// The claims of a token, without a check of its signature.
     pub(super) fn unverified(token: &str) -> Option<Claims> {
         Claims::decoded(&parts(token)?.0)
     }
