@@ -29,7 +29,7 @@ use tokio_stream::Stream;
 
 use self::apply::own_downgrade;
 pub(crate) use self::condition::Condition;
-use self::header::{full, hashed, hashed_kv, pieces, versions, with_full_header};
+use self::header::{full, hashed, hashed_kv, pieces, raft_status, versions, with_full_header};
 use super::hub::{FakeHub, FakeWatch};
 use crate::{Backend, Error, JwtKeys, NoAnswer, RaftStatus, TokenSignature, Versions};
 
@@ -374,14 +374,11 @@ impl Backend for Fake {
     }
 
     fn raft_status(&self) -> RaftStatus {
-        RaftStatus {
-            id: MemberId(MEMBER),
-            leader: self.leader(),
-            role: "StateLeader",
-            term: TERM,
-            committed: 11,
-            applied: self.0.view.applied_index().0,
-        }
+        raft_status(self.leader(), self.0.view.applied_index().0)
+    }
+
+    fn is_fenced(&self) -> bool {
+        self.condition().fenced
     }
 
     fn write_metrics(&self, _: &mut keelson_port::metrics::Exposition) {}

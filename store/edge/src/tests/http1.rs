@@ -95,6 +95,16 @@ async fn livez_and_readyz_report_each_check() {
 }
 
 #[tokio::test]
+async fn a_member_that_differs_is_not_ready() {
+    let port = Port::start().await;
+    port.fake.fence();
+    let (head, body) = http(&port, "GET", "/readyz").await;
+    assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
+    let why = "[-]data_corruption failed: the state of this member differs from the majority's\n";
+    assert!(body.starts_with(why), "{body}");
+}
+
+#[tokio::test]
 async fn versions_and_unknown_paths() {
     let port = Port::start().await;
     let versions = r#"{"etcdserver":"3.7.1","etcdcluster":"3.7.0","storage":"unknown"}"#;

@@ -204,3 +204,18 @@ async fn a_watch_that_requires_a_leader_ends_without_one_and_others_go_on() {
     put(&port, "a", "1").await;
     assert_eq!(goes_on.next().await.events.len(), 1);
 }
+
+/// Its events may be wrong. clientv3 watches again, at another member, after Unavailable.
+#[tokio::test]
+async fn the_watches_and_logins_of_a_member_that_differs_end() {
+    let port = Port::start().await;
+    let mut call = Call::start(&port).await;
+    call.send(RequestUnion::CreateRequest(create("a", 0))).await;
+    assert!(call.next().await.created);
+    port.fake.fence();
+    let ended = within(call.responses.message()).await.unwrap_err();
+    assert_eq!(ended.code(), Code::Unavailable, "{ended:?}");
+    let mut auth = auth_client::AuthClient::new(port.channel().await);
+    let refused = within(auth.authenticate(AuthenticateRequest::default())).await;
+    assert_eq!(refused.unwrap_err().code(), Code::DataLoss);
+}

@@ -71,3 +71,18 @@ fn a_listing_beyond_its_bound_is_refused() {
     assert!(tree.list(b"/1", false, NOW, 1000).is_ok());
     assert!(tree.list(b"/1", false, NOW, 100).is_err());
 }
+
+#[test]
+fn what_is_below_a_directory_is_counted_up_to_a_bound() {
+    let mut tree = Tree::new();
+    for (path, value) in [("/1/a/b", "12"), ("/1/a/c/d", "345"), ("/1/a/_hidden", "x")] {
+        tree.apply(&set(path, value)).unwrap();
+    }
+    let files = ["/1/a/b12", "/1/a/c/d345"];
+    let bytes = files.iter().map(|file| file.len() as u64).sum();
+    // Two files and a directory.
+    assert_eq!(tree.size_below(b"/1/a", 3).unwrap(), Some((2, bytes)));
+    assert_eq!(tree.size_below(b"/1/a", 2).unwrap(), None);
+    assert_eq!(tree.size_below(b"/1/a/b", 9).unwrap(), Some((0, 0)));
+    assert!(tree.size_below(b"/1/none", 9).is_err());
+}

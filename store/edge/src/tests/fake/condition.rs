@@ -19,6 +19,8 @@ pub(crate) struct Condition {
     /// There is a leader, but it does not respond.
     pub(crate) silent: bool,
     pub(crate) learner: bool,
+    /// Its state differs from the majority's.
+    pub(crate) fenced: bool,
     /// Transactions are answered only after their timeout, while requests are held back.
     pub(crate) late: bool,
     /// Accepts v2 values of 10 MB, as a member's log does.
@@ -53,6 +55,12 @@ impl Fake {
 
     pub(crate) fn set(&self, change: impl FnOnce(&mut Condition)) {
         change(&mut self.0.condition.lock());
+    }
+
+    /// The member is found to differ: its watches end.
+    pub(crate) fn fence(&self) {
+        self.set(|state| state.fenced = true);
+        self.0.watches.cut_all();
     }
 
     /// Applies what is committed.

@@ -1,13 +1,13 @@
 //! Headers of the fake member's answers.
 
 use futures_util::stream::{self, Stream};
-use keelson_core::state;
+use keelson_core::{MemberId, state};
 use keelson_proto::etcdserverpb::{
     HashKvResponse, HashResponse, RangeResponse, ResponseHeader, SnapshotResponse,
 };
 
 use super::{CLUSTER, MEMBER, TERM};
-use crate::{Error, Versions};
+use crate::{Error, RaftStatus, Versions};
 
 /// Completes a header: the state machine sets only the revision.
 pub(super) fn full(header: Option<ResponseHeader>) -> Option<ResponseHeader> {
@@ -60,5 +60,17 @@ pub(super) fn versions() -> Versions {
         server: "3.7.1".to_owned(),
         cluster: Some("3.7.0".to_owned()),
         storage: None,
+    }
+}
+
+/// Raft's status with these values.
+pub(super) fn raft_status(leader: MemberId, applied: u64) -> RaftStatus {
+    RaftStatus {
+        id: MemberId(MEMBER),
+        leader,
+        role: "StateLeader",
+        term: TERM,
+        committed: 11,
+        applied,
     }
 }
