@@ -174,6 +174,7 @@ impl Node {
             shown_term: self.durable_term.max(Term(self.delivered_term)),
             last: Index(self.raw.raft.raft_log.last_index()),
             committed: Index(self.raw.raft.raft_log.committed),
+            delivered: Index(self.delivered),
             first: Index(log.first()),
             log_bytes: log.size_bytes(),
         }

@@ -19,12 +19,36 @@ use crate::invariant::Fact;
 /// A state's hash covers all of it, so it is compared only once for so many entries.
 const HASH_EVERY: u64 = 64;
 
+/// Work that waits for the applier's turn.
+pub(super) enum Work {
+    Entry(Box<Committed>),
+    Capture,
+}
+
+impl Work {
+    /// Whether a snapshot of that entry leaves this to be done.
+    pub(super) fn is_after(&self, last_included: Index) -> bool {
+        match self {
+            Work::Entry(committed) => last_included < committed.entry.index,
+            Work::Capture => true,
+        }
+    }
+}
+
 impl World {
-    /// Queues work for the applier: entries wait for its turn, other work is done at once.
+    /// Queues work for the applier: entries, and captures, which include the entries before them,
+    /// wait for its turn. Other work is done at once.
     pub(super) fn hand_out(&mut self, id: MemberId, work: ApplierEvent) -> Result<(), String> {
         match work {
             ApplierEvent::Committed(entries) => self.committed(id, entries),
             ApplierEvent::Read(ready) => self.read_ready(id, ready),
+            ApplierEvent::Capture => {
+                if let Some(life) = self.life(id) {
+                    life.apply_queue.push_back(Work::Capture);
+                }
+                self.begin_apply(id);
+                Ok(())
+            }
             work => self.applier_takes(id, work),
         }
     }
@@ -42,7 +66,8 @@ impl World {
             }
         }
         if let Some(life) = self.life(id) {
-            life.apply_queue.extend(entries);
+            life.apply_queue
+                .extend(entries.into_iter().map(Box::new).map(Work::Entry));
         }
         self.begin_apply(id);
         Ok(())
@@ -81,10 +106,11 @@ impl World {
             let Some(life) = self.life(id) else {
                 return Ok(());
             };
-            let Some(committed) = life.apply_queue.pop_front() else {
-                break;
-            };
-            self.apply_one(id, committed)?;
+            match life.apply_queue.pop_front() {
+                Some(Work::Entry(committed)) => self.apply_one(id, *committed)?,
+                Some(Work::Capture) => self.applier_takes(id, ApplierEvent::Capture)?,
+                None => break,
+            }
         }
         if let Some(life) = self.life(id) {
             life.applying = false;

@@ -4,11 +4,15 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
+/// A millisecond of the busiest seeds has a few thousand.
+const EVENTS_AT_ONE_TIME: u64 = 200_000;
+
 /// Events in the order of their time; events of the same time in the order in which they were
 /// planned.
 pub(super) struct Clock<E> {
     now_ms: u64,
     planned: u64,
+    at_this_time: u64,
     events: BinaryHeap<Planned<E>>,
 }
 
@@ -24,6 +28,7 @@ impl<E> Clock<E> {
         Clock {
             now_ms: 0,
             planned: 0,
+            at_this_time: 0,
             events: BinaryHeap::new(),
         }
     }
@@ -31,6 +36,11 @@ impl<E> Clock<E> {
     /// The time, in milliseconds.
     pub(super) fn now_ms(&self) -> u64 {
         self.now_ms
+    }
+
+    /// Whether so many events came at this one time that members must be in a loop without end.
+    pub(super) fn stands_still(&self) -> bool {
+        EVENTS_AT_ONE_TIME < self.at_this_time
     }
 
     /// Plans an event after a delay.
@@ -46,6 +56,10 @@ impl<E> Clock<E> {
     /// Jumps to the next event, if its time is before `until_ms`.
     pub(super) fn next(&mut self, until_ms: u64) -> Option<E> {
         let next = self.events.peek().filter(|next| next.at_ms < until_ms)?;
+        self.at_this_time = match next.at_ms == self.now_ms {
+            true => self.at_this_time + 1,
+            false => 1,
+        };
         self.now_ms = next.at_ms;
         self.events.pop().map(|planned| planned.event)
     }
@@ -92,5 +106,20 @@ mod tests {
         let seen: Vec<_> = std::iter::from_fn(|| clock.next(9)).collect();
         assert_eq!(seen, ["first", "second", "third"]);
         assert_eq!(clock.now_ms(), 5);
+    }
+
+    /// The run would not end, and print nothing.
+    #[test]
+    fn a_loop_at_one_time_is_found() {
+        let mut clock = Clock::new();
+        let turns_until_found = |clock: &mut Clock<()>, delay_ms| {
+            (1..=EVENTS_AT_ONE_TIME + 1).find(|_| {
+                clock.after(delay_ms, ());
+                clock.next(u64::MAX);
+                clock.stands_still()
+            })
+        };
+        assert_eq!(turns_until_found(&mut clock, 1), None);
+        assert!(turns_until_found(&mut clock, 0).is_some());
     }
 }

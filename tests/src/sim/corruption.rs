@@ -39,6 +39,8 @@ const HEAL_MS: u64 = 30_000;
 /// The members whose states are wrong.
 #[derive(Debug, Default)]
 pub(super) struct Corruption {
+    /// Whether the run has no other faults. Those of before the calm delay the verdict in it too.
+    is_alone: bool,
     /// The member that applies one of the next entries wrongly.
     pending: Option<MemberId>,
     /// Each with the entry that it applied wrongly.
@@ -50,6 +52,14 @@ pub(super) struct Corruption {
 }
 
 impl Corruption {
+    /// No member is wrong yet.
+    pub(super) fn new(swarm: &Swarm) -> Corruption {
+        Corruption {
+            is_alone: swarm.is_quiet(),
+            ..Corruption::default()
+        }
+    }
+
     /// Whether that member's state is wrong.
     pub(super) fn is_wrong(&self, id: MemberId) -> bool {
         self.wrong.contains_key(&id)
@@ -150,7 +160,7 @@ impl World {
                 ));
             };
             let entries = index.0 - since.0;
-            if self.swarm.is_quiet() && ENTRIES_MAX < entries {
+            if self.corruption.is_alone && ENTRIES_MAX < entries {
                 return Err(format!("{id} was found only {entries} entries later"));
             }
         }

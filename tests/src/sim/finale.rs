@@ -32,6 +32,8 @@ const SENDER_MS: u64 = 3_000;
 const SHORT_LOG: u64 = 20;
 /// The last period, in which even the leader has no work.
 const STILL_MS: u64 = 1_000;
+/// Steps of 100 ms, until the last entry is applied everywhere.
+const LAST_STEPS: u64 = 20;
 
 impl World {
     /// Heals the cluster, or only a majority of it, and checks that it makes progress.
@@ -222,6 +224,19 @@ impl World {
         }
     }
 
+    /// A comparison of hashes, which members request by themselves, may be on its way.
+    fn apply_the_last(&mut self, from: u64) -> Result<(), String> {
+        for step in 1..=LAST_STEPS {
+            let last = self.invariants.ledger().last_committed();
+            let mut lives = self.members.values().filter_map(|it| it.life.as_ref());
+            if lives.all(|life| life.applied().0 == last) {
+                break;
+            }
+            self.run_until(from + step * 100)?;
+        }
+        Ok(())
+    }
+
     fn catch_up(&mut self) -> Result<(), String> {
         let quiet_from = self.clock.now_ms();
         self.run_until(quiet_from + QUIET_MS)?;
@@ -232,6 +247,7 @@ impl World {
         self.leases.still = true;
         let still_from = self.clock.now_ms().max(quiet_from + QUIET_MS);
         self.run_until(still_from + STILL_MS)?;
+        self.apply_the_last(still_from + STILL_MS)?;
         let last = self.invariants.ledger().last_committed();
         let mut hashes = BTreeMap::new();
         for member in self.members.values() {

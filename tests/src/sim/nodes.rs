@@ -13,7 +13,7 @@ use keelson_core::member::{
 };
 use keelson_core::node::{Node, NodeConfig, Restored};
 use keelson_core::state::{Capture, Flush, Genesis, Limits, SnapshotBuilder, StateMachine};
-use keelson_core::{Committed, Index, LastIncluded, MemberId, Roster};
+use keelson_core::{Index, LastIncluded, MemberId, Roster};
 use keelson_proto::internal::AppliedMark;
 use keelson_proto::peer::{SnapshotChunk, snapshot_chunk};
 use keelson_store::internals::disk::sim::SimDisk;
@@ -21,6 +21,7 @@ use keelson_store::internals::engine::generation::Generations;
 use keelson_store::internals::recovery::Opened;
 use keelson_store::internals::wal::WalError;
 
+use super::applier::Work;
 use super::auth;
 use super::corruption;
 use super::damage::Damage;
@@ -87,8 +88,8 @@ pub(super) struct Life {
     /// When the next turn is planned.
     pub(super) turn_at: Option<u64>,
     pub(super) log_thread: LogThread,
-    /// Entries that wait for the applier.
-    pub(super) apply_queue: VecDeque<Committed>,
+    /// What waits for the applier, in order.
+    pub(super) apply_queue: VecDeque<Work>,
     pub(super) applying: bool,
     pub(super) flushing: Option<(EngineNumber, Flush)>,
     /// For a mutant: the last two captures, the newest last. A capture that is kept delays
@@ -308,10 +309,10 @@ impl Life {
         let mut effects = ApplierEffects::default();
         self.applier.install(machine, &mut effects);
         self.flushing = None;
-        self.apply_queue
-            .retain(|committed| mark.index < committed.entry.index);
+        self.apply_queue.retain(|work| work.is_after(mark.index));
         for committed in std::mem::take(&mut effects.again).into_iter().rev() {
-            self.apply_queue.push_front(committed);
+            self.apply_queue
+                .push_front(Work::Entry(Box::new(committed)));
         }
         effects
     }

@@ -81,7 +81,7 @@ impl World {
             auth: AuthWorld::new(),
             waiting: BTreeMap::new(),
             watches: WatchWorld::new(&swarm),
-            corruption: Corruption::default(),
+            corruption: Corruption::new(&swarm),
             tally: Tally::default(),
             calm: false,
             repairs: BTreeMap::new(),
@@ -136,6 +136,11 @@ impl World {
         {
             self.tally.events += 1;
             let now = self.clock.now_ms();
+            if self.clock.stands_still() {
+                return Err(format!(
+                    "the events at {now} ms cause each other without end"
+                ));
+            }
             let handled = self.handle(event);
             let checked = handled.and_then(|()| match self.auth.violation.take() {
                 Some(problem) => Err(problem),

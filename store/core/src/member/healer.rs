@@ -124,8 +124,8 @@ impl Healer {
         Some((soft_state.leader, PeerMessage { message }))
     }
 
-    /// A member requests this one's state. A request for more than is committed is ignored: no
-    /// capture would have enough, and the member repeats it.
+    /// A member requests this one's state. A request for more than was delivered to this state
+    /// machine is ignored: no capture would have enough, and the member repeats it.
     pub(super) fn requested(
         &mut self,
         now: Millis,
@@ -136,7 +136,7 @@ impl Healer {
         let is_free = self.served.is_none_or(|served| served.until <= now);
         let is_due = is_free && self.serve_at <= now;
         let leads = status.soft_state.role == Role::Leader;
-        if leads && is_due && needs <= status.committed && !self.is_fenced() {
+        if leads && is_due && needs <= status.delivered && !self.is_fenced() {
             self.served = Some(Served {
                 to: from,
                 needs,
@@ -214,8 +214,9 @@ mod tests {
                 term: Term(3),
             },
             shown_term: Term(3),
-            last: Index(9),
-            committed: Index(9),
+            last: Index(12),
+            committed: Index(11),
+            delivered: Index(9),
             first: Index(1),
             log_bytes: 0,
         }
@@ -295,10 +296,10 @@ mod tests {
 
     /// No capture had enough, and each step of the leader requested another one.
     #[test]
-    fn a_request_for_more_than_is_committed_is_ignored() {
+    fn a_request_for_more_than_was_delivered_is_ignored() {
         let mut healer = Healer::default();
         let leads = status(Role::Leader, 1);
-        for index in [u64::MAX, 10] {
+        for index in [u64::MAX, 12, 11, 10] {
             healer.requested(Millis(9), MemberId(2), Index(index), &leads);
             assert_eq!(healer.capture_needed(Millis(9)), None);
         }

@@ -217,6 +217,9 @@ pub struct NodeStatus {
     pub last: Index,
     /// The last committed entry.
     pub committed: Index,
+    /// The last committed entry that was delivered to the state machine. The leader commits entries
+    /// that followers have persisted and it has not; they are delivered once it has.
+    pub delivered: Index,
     /// The first entry still in memory.
     pub first: Index,
     /// The size of the log in memory, in bytes.

@@ -32,6 +32,7 @@ fn status() -> NodeStatus {
         shown_term: Term(0),
         last: Index(0),
         committed: Index(0),
+        delivered: Index(0),
         first: Index(0),
         log_bytes: 0,
     }
