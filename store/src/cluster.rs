@@ -144,7 +144,7 @@ impl Store {
     pub async fn hash_kv(&self, revision: i64) -> Result<HashKvResponse, Error> {
         self.authorize_now(Access::Duty(Duty::Monitor)).await?;
         let (view, inner) = (self.view(), Arc::clone(&self.inner));
-        let hashing = tokio::task::spawn_blocking(move || {
+        let hashing = self.inner.shared.jobs.spawn_blocking(move || {
             let began = Instant::now();
             let hash = view.hash_kv(revision);
             inner.metrics.hashes.observe(began.elapsed());

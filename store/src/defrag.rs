@@ -101,7 +101,7 @@ impl Store {
             return Err(Error::Stopped);
         }
         let store = self.clone();
-        let copying = tokio::task::spawn_blocking(move || {
+        let copying = self.inner.shared.jobs.spawn_blocking(move || {
             // To the end, also if the client leaves.
             let _turn = turn;
             store.copy_and_log()

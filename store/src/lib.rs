@@ -37,6 +37,7 @@ mod disk;
 mod downgrade;
 mod engine;
 pub mod import;
+mod jobs;
 mod jwt;
 mod lease;
 pub mod listen;

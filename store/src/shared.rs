@@ -12,6 +12,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 use crate::config::Url;
+use crate::jobs::Jobs;
 use crate::member::traffic::Traffic;
 use crate::peer::PeerAddress;
 
@@ -43,6 +44,8 @@ pub(crate) struct Shared {
     leader_changes: AtomicU64,
     /// The Raft traffic between members.
     pub(crate) traffic: Traffic,
+    /// What else holds the storage engine while the member runs.
+    pub(crate) jobs: Jobs,
 }
 
 impl Shared {
@@ -69,6 +72,7 @@ impl Shared {
             expired: AtomicU64::new(0),
             leader_changes: AtomicU64::new(0),
             traffic: Traffic::default(),
+            jobs: Jobs::default(),
             view: RwLock::new(view.clone()),
         };
         shared.note_members(&view);

@@ -292,6 +292,7 @@ impl Store {
         // opens the directory again needs both.
         let ended = futures_util::future::join(futures_util::future::join_all(tasks), links_closed);
         let _ = tokio::time::timeout(Duration::from_secs(2), ended).await;
+        self.inner.shared.jobs.stop().await;
     }
 
     /// Serves clients on these listeners until `shutdown`, and then, within bounds, until the

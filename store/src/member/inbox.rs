@@ -10,6 +10,7 @@ use keelson_port::ClientTls;
 use keelson_proto::etcdserverpb::{HashKvResponse, Member, ResponseHeader};
 use keelson_proto::peer::{MembersResponse, PeerMessage};
 use tokio::sync::Semaphore;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::Status;
 
 use super::worker::{MemberExecutor, WorkerEvent};
@@ -33,6 +34,8 @@ pub(crate) struct MemberInbox {
     pub(crate) tls: ClientTls,
     /// Bounds the hashes that are computed for peers: one at a time.
     pub(crate) hashing: Arc<Semaphore>,
+    /// The connections of the peer port are dropped some time after the port is closed.
+    pub(crate) _in_use: TaskTrackerToken,
 }
 
 impl Inbox for MemberInbox {
@@ -65,7 +68,7 @@ impl Inbox for MemberInbox {
         tracing::debug!(%member, "a call of an unknown member; requesting the member lists");
         let (shared, executor) = (Arc::clone(&self.shared), Arc::clone(&self.executor));
         let tls = self.tls.clone();
-        tokio::spawn(async move {
+        self.shared.jobs.spawn(async move {
             let tls = &tls;
             let requests = shared.peers().into_iter().map(|peer| async move {
                 let answer = crate::peer::request_members(&peer.urls, tls).await.ok()?;
@@ -106,7 +109,7 @@ impl Inbox for MemberInbox {
         // It is healing: what it has is known to differ.
         let fenced = view.require_unfenced();
         fenced.map_err(|error| Status::from(Error::from(error)))?;
-        let hashing = tokio::task::spawn_blocking(move || {
+        let hashing = self.shared.jobs.spawn_blocking(move || {
             let _turn = turn;
             (view.hash_kv(revision), view.revision())
         });
@@ -156,6 +159,7 @@ mod tests {
     use keelson_proto::peer::{Forward, ProposalId, peer_message::Message};
 
     use super::*;
+    use crate::jobs::Jobs;
     use crate::member::applier_shell;
 
     /// The request was dropped without an answer.
@@ -170,6 +174,7 @@ mod tests {
             is_new: false,
             tls: ClientTls::default(),
             hashing: Arc::new(Semaphore::new(1)),
+            _in_use: Jobs::default().token(),
         };
         let forward = Forward {
             id: Some(ProposalId::default()),

@@ -75,7 +75,7 @@ impl Store {
         let capture = self.capture().await?;
         tracing::info!(revision = capture.revision(), "sending a snapshot");
         let (metrics, began) = (Arc::clone(&self.inner.metrics), Instant::now());
-        tokio::task::spawn_blocking(move || {
+        self.inner.shared.jobs.spawn_blocking(move || {
             let _slot = slot;
             let sent = send(capture, &messages).map_err(|error| {
                 tracing::warn!(%error, "a snapshot was not sent whole");
@@ -105,7 +105,7 @@ impl Store {
         let slot = self.snapshot_slot()?;
         let capture = self.capture().await?;
         let began = Instant::now();
-        let hashing = tokio::task::spawn_blocking(move || {
+        let hashing = self.inner.shared.jobs.spawn_blocking(move || {
             let _slot = slot;
             file::hash(capture)
         });

@@ -248,6 +248,7 @@ impl Wiring {
             is_new,
             tls: self.links.tls().clone(),
             hashing: Arc::new(tokio::sync::Semaphore::new(1)),
+            _in_use: self.shared.jobs.token(),
         };
         let gate = CallerGate::new(self.shared.cluster, self.shared.member);
         let service = PeerService::new(gate, inbox, stager, self.links.key())
