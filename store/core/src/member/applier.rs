@@ -7,7 +7,8 @@
 use std::sync::Arc;
 
 use crate::node::{Input, ReadReady};
-use crate::state::{Applied, Capture, Error, Flush, ReadView, StateError, StateMachine};
+use crate::state::{Applied, Capture, Error, Flush, HashOutcome, HashReport, ReadView};
+use crate::state::{StateError, StateMachine};
 use crate::watch::{WatchHub, WatchLimits};
 use crate::{Committed, Index, MemberId, Millis, ProposalId};
 
@@ -235,6 +236,10 @@ impl Applier {
 
     /// Reports to consensus what it needs of the state.
     fn report_audit(&mut self, effects: &mut ApplierEffects) {
+        if self.audited.is_none() && !self.is_fenced() {
+            // The process may have ended before it was reported.
+            effects.audit.extend(self.last_comparison());
+        }
         let note = AuditNote::State {
             admitted: self.state.admits_hashes(),
             divergence: self.state.divergence(),
@@ -247,6 +252,19 @@ impl Applier {
             self.audited = Some(note);
             effects.audit.push(note);
         }
+    }
+
+    fn last_comparison(&self) -> Option<AuditNote> {
+        let hash = self.state.applied().hash?;
+        let last = hash.compared.last()?;
+        let report = HashReport {
+            index: Index(last.index),
+            value: Some(last.value),
+        };
+        Some(AuditNote::Applied(
+            report.index,
+            HashOutcome::Compared(report),
+        ))
     }
 
     fn is_mine(&self, id: ProposalId) -> bool {

@@ -40,6 +40,10 @@ const ROUND_MS: u64 = 10_000;
 /// How long it waits, where reports differ, for those that give one value a majority.
 const DISPUTE_MS: u64 = 30_000;
 
+/// How often a member repeats its report until the verdict, in milliseconds: the network may lose it.
+/// It gives up when the leader does.
+const REPEAT_MS: u64 = 2_000;
+
 /// A message from the applier to consensus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuditNote {
@@ -79,7 +83,15 @@ struct Comparison {
     is_judged: bool,
 }
 
-/// The leader's comparisons.
+/// This member's own report, until the verdict.
+#[derive(Clone, Copy, Debug)]
+struct OwnReport {
+    report: HashReport,
+    made: Millis,
+    send_at: Millis,
+}
+
+/// The leader's comparisons, and this member's part in those of others.
 #[derive(Debug)]
 pub(super) struct Auditor {
     policy: AuditPolicy,
@@ -93,6 +105,7 @@ pub(super) struct Auditor {
     round: Option<Comparison>,
     /// Each member's last report.
     reports: BTreeMap<MemberId, HashReport>,
+    own: Option<OwnReport>,
     /// A member has no hash.
     must_begin: bool,
 }
@@ -107,6 +120,7 @@ impl Auditor {
             newest: (0, Millis(0)),
             round: None,
             reports: BTreeMap::new(),
+            own: None,
             must_begin: false,
         }
     }
@@ -116,7 +130,21 @@ impl Auditor {
     }
 
     /// This member has applied an entry of a comparison.
-    pub(super) fn applied(&mut self, me: MemberId, index: Index, outcome: HashOutcome) {
+    pub(super) fn applied(
+        &mut self,
+        now: Millis,
+        me: MemberId,
+        index: Index,
+        outcome: HashOutcome,
+    ) {
+        self.own = match outcome {
+            HashOutcome::Compared(report) => Some(OwnReport {
+                report,
+                made: now,
+                send_at: now,
+            }),
+            HashOutcome::Begun | HashOutcome::Agreed | HashOutcome::Differs(_) => None,
+        };
         match outcome {
             HashOutcome::Compared(report) => {
                 self.compared = index.0;
@@ -140,6 +168,14 @@ impl Auditor {
                 self.round = None;
             }
         }
+    }
+
+    /// This member's report, if the leader is due to get it.
+    pub(super) fn report_due(&mut self, now: Millis) -> Option<HashReport> {
+        self.own.take_if(|own| own.made.0 + DISPUTE_MS <= now.0);
+        let own = self.own.as_mut().filter(|own| own.send_at <= now)?;
+        own.send_at = Millis(now.0 + REPEAT_MS);
+        Some(own.report)
     }
 
     /// A member reports its hash.

@@ -190,7 +190,7 @@ impl Consensus {
                 self.inputs.push(Input::Refused(refused(id, reason)))
             }
             ConsensusEvent::Captured(capture) => self.captured(now, capture),
-            ConsensusEvent::Audit(note) => self.note_audit(now, note, effects),
+            ConsensusEvent::Audit(note) => self.note_audit(now, note),
             ConsensusEvent::SnapshotStaged { offer, .. } if offer.request_snapshot != 0 => {
                 self.take_state(&offer, effects);
             }

@@ -25,7 +25,12 @@ fn compared(value: Option<u64>) -> Auditor {
     let first = auditor.propose(Millis(0), Index(10), true, voters);
     assert_eq!(first, Some(step(Step::Compare)));
     assert_eq!(auditor.propose(Millis(1), Index(11), true, voters), None);
-    auditor.applied(ME, Index(11), HashOutcome::Compared(report(11, value)));
+    auditor.applied(
+        Millis(0),
+        ME,
+        Index(11),
+        HashOutcome::Compared(report(11, value)),
+    );
     auditor
 }
 
@@ -51,7 +56,7 @@ fn the_majority_decides_and_not_the_leader() {
     auditor.report(MemberId(3), report(11, Some(8)));
     assert_eq!(auditor.propose(now, Index(11), true, voters), verdict(8));
     assert_eq!(auditor.propose(now, Index(11), true, voters), None, "once");
-    auditor.applied(ME, Index(12), HashOutcome::Agreed);
+    auditor.applied(Millis(0), ME, Index(12), HashOutcome::Agreed);
     let quiet = Millis(60_000);
     assert_eq!(auditor.propose(quiet, Index(12), true, voters), None);
 }
@@ -63,7 +68,7 @@ fn entries_between_a_comparison_and_its_verdict_are_compared_later() {
     auditor.report(MemberId(2), report(11, Some(7)));
     let next = auditor.propose(Millis(10), Index(12), true, voters);
     assert_eq!(next, verdict(7));
-    auditor.applied(ME, Index(13), HashOutcome::Agreed);
+    auditor.applied(Millis(0), ME, Index(13), HashOutcome::Agreed);
     assert_eq!(auditor.propose(Millis(20), Index(13), true, voters), None);
     let quiet = Millis(20 + 1_000);
     let next = auditor.propose(quiet, Index(13), true, voters);
@@ -89,7 +94,7 @@ fn hashes_begin_anew_when_a_member_does_not_know_its_own() {
     auditor.report(MemberId(2), report(11, None));
     let next = auditor.propose(Millis(10), Index(11), true, voters);
     assert_eq!(next, Some(step(Step::Begin)));
-    auditor.applied(ME, Index(12), HashOutcome::Begun);
+    auditor.applied(Millis(0), ME, Index(12), HashOutcome::Begun);
     let next = auditor.propose(Millis(20), Index(30), true, voters);
     assert_eq!(next, Some(step(Step::Compare)));
     // A majority has one, and the third begins with the others after the verdict.
@@ -98,7 +103,7 @@ fn hashes_begin_anew_when_a_member_does_not_know_its_own() {
     auditor.report(MemberId(3), report(11, None));
     let next = auditor.propose(Millis(10), Index(11), true, voters);
     assert_eq!(next, verdict(7));
-    auditor.applied(ME, Index(12), HashOutcome::Agreed);
+    auditor.applied(Millis(0), ME, Index(12), HashOutcome::Agreed);
     let next = auditor.propose(Millis(20), Index(12), true, voters);
     assert_eq!(next, Some(step(Step::Begin)), "at once");
 }
@@ -112,6 +117,22 @@ fn nothing_is_proposed_by_followers_and_before_every_member_understands_it() {
     auditor.admit(true);
     assert_eq!(propose(&mut auditor, false), None);
     assert!(propose(&mut auditor, true).is_some());
+}
+
+/// A lost report of one member, and a wrong state of another one, raised the CORRUPT alarm.
+#[test]
+fn a_report_is_repeated_until_the_verdict_or_until_the_leader_gives_up() {
+    let mut auditor = compared(Some(7));
+    let mut sent = |range: std::ops::Range<u64>| {
+        range
+            .filter(|now| auditor.report_due(Millis(*now)).is_some())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(sent(0..5_000), [0, REPEAT_MS, 2 * REPEAT_MS]);
+    assert_eq!(sent(DISPUTE_MS - 1..2 * DISPUTE_MS), [DISPUTE_MS - 1]);
+    let mut auditor = compared(Some(7));
+    auditor.applied(Millis(1), ME, Index(12), HashOutcome::Agreed);
+    assert_eq!(auditor.report_due(Millis(9)), None);
 }
 
 #[test]

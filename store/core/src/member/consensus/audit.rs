@@ -9,7 +9,7 @@ use super::{Consensus, ConsensusEffects};
 use crate::member::auditor::AuditNote;
 use crate::member::offered;
 use crate::node::{Input, Role};
-use crate::state::{HASH_SCHEME, HashOutcome, HashReport};
+use crate::state::{HASH_SCHEME, HashReport};
 use crate::{Index, LastIncluded, MemberId, Millis, ProposalId};
 
 /// The counters of consensus's own proposals have this bit; those of clients are smaller.
@@ -21,12 +21,7 @@ impl Consensus {
     }
 
     /// Takes a report of the applier.
-    pub(super) fn note_audit(
-        &mut self,
-        now: Millis,
-        note: AuditNote,
-        effects: &mut ConsensusEffects,
-    ) {
+    pub(super) fn note_audit(&mut self, now: Millis, note: AuditNote) {
         match note {
             AuditNote::State {
                 admitted,
@@ -40,10 +35,7 @@ impl Consensus {
             }
             AuditNote::Applied(index, outcome) => {
                 let (me, _) = self.node.identity();
-                self.auditor.applied(me, index, outcome);
-                if let HashOutcome::Compared(report) = outcome {
-                    self.send_report(report, effects);
-                }
+                self.auditor.applied(now, me, index, outcome);
             }
         }
     }
@@ -111,6 +103,9 @@ impl Consensus {
         effects
             .send
             .extend(self.healer.due(now, &status, &mut self.inputs));
+        if let Some(report) = self.auditor.report_due(now) {
+            self.send_report(report, effects);
+        }
         // A leader that differs has a vote as any other, and hands over meanwhile.
         let voters = || self.node.voters();
         let proposal = self.auditor.propose(now, status.committed, leads, voters);
