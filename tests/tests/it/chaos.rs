@@ -20,6 +20,7 @@ use tonic::{Code, Status};
 
 mod changes;
 mod compaction;
+mod differs;
 mod kubernetes;
 mod lost;
 mod membership;

@@ -40,8 +40,8 @@ const ROUND_MS: u64 = 10_000;
 /// How long it waits, where reports differ, for those that give one value a majority.
 const DISPUTE_MS: u64 = 30_000;
 
-/// How often a member repeats its report until the verdict, in milliseconds: the network may lose it.
-/// It gives up when the leader does.
+/// How often a member repeats its report until the verdict, in milliseconds: the network may lose
+/// it. The member gives up when the leader does.
 const REPEAT_MS: u64 = 2_000;
 
 /// A message from the applier to consensus.
