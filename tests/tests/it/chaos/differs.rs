@@ -16,9 +16,9 @@ const WRITERS: usize = 32;
 /// The address space of the engine, in bytes.
 const MAP_BYTES: u64 = 4 << 30;
 
-/// A row is changed on the disk of one of five, and another one is killed. The comparison after 4,096
-/// entries finds the first, which serves no client until it has the leader's state. The writers at
-/// the others see nothing of it.
+/// A row is changed on the disk of one of five, and another one is killed. The comparison after
+/// 4,096 entries finds the first, which serves no client until it has the leader's state. The
+/// writers at the others see nothing of it.
 #[tokio::test]
 async fn a_member_that_differs_heals_while_another_one_is_dead() -> Result<()> {
     let ours = binary::ours()?;
