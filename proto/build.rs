@@ -5,7 +5,7 @@ use std::path::Path;
 
 use prost::Message;
 
-const FILES: [&str; 9] = [
+const FILES: [&str; 10] = [
     "kv.proto",
     "auth.proto",
     "rpc.proto",
@@ -15,6 +15,7 @@ const FILES: [&str; 9] = [
     "peer.proto",
     "health.proto",
     "usage.proto",
+    "otlp.proto",
 ];
 
 /// The packages with a JSON form.

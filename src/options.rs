@@ -9,6 +9,7 @@ mod host;
 mod space;
 #[cfg(test)]
 mod tests;
+mod traces;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -26,6 +27,7 @@ use self::corruption::{corruption, gates_without_effect, refuse_unusual_times};
 pub(crate) use self::error::OptionsError;
 pub(crate) use self::host::{Bootstrap, ClusterList, HostOptions, ProxyTimes};
 use self::space::{bootstrap_defrag_bytes, quota_bytes};
+use self::traces::{of_members_only, tracing};
 use crate::flags::{self, Effect, Values, parse_cluster};
 use crate::host::BackupPlan;
 use crate::logging::LogOptions;
@@ -79,6 +81,7 @@ impl ProxyOptions {
         check_bindable(&urls.listen_client)?;
         let mut warnings = without_effect(values);
         warnings.extend(options_tls::unserved_suites(values));
+        warnings.extend(of_members_only(values));
         if values.is_given("listen-metrics-urls") {
             let why = "a proxy serves /metrics on --listen-client-urls";
             warnings.push(format!("--listen-metrics-urls has no effect: {why}"));
@@ -306,6 +309,7 @@ fn config(values: &Values, urls: &Addresses) -> Result<Config, OptionsError> {
         warning_unary_request_ms: ms(values, newest(values, "warning-unary-request-duration")),
         warning_apply_ms: ms(values, newest(values, "warning-apply-duration")),
         extensive_metrics: values.text("metrics") == "extensive",
+        tracing: tracing(values)?,
         command_line: std::env::args_os()
             .map(|word| word.to_string_lossy().into_owned())
             .collect(),

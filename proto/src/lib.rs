@@ -56,6 +56,16 @@ pub mod keelsonpb {
     include!(concat!(env!("OUT_DIR"), "/keelsonpb.rs"));
 }
 
+/// OpenTelemetry's protocol for traces (`otlp.proto`).
+#[cfg(feature = "grpc")]
+#[allow(missing_docs, clippy::all, unreachable_pub)]
+pub mod otlp {
+    include!(concat!(
+        env!("OUT_DIR"),
+        "/opentelemetry.proto.collector.trace.v1.rs"
+    ));
+}
+
 /// Messages in Keelson's log and engine (`internal.proto`).
 #[allow(missing_docs, clippy::all, unreachable_pub)]
 #[doc(hidden)]

@@ -10,16 +10,17 @@ group! { MONITORING, "Profiling and Monitoring",
          grpc histogram metrics.";
     "listen-metrics-urls", MaybeUrls, "", Works =>
         "List of URLs to listen on for the metrics and health endpoints.";
-    "enable-distributed-tracing", Bool, "false", Inert(NO_TRACING) =>
-        "Enable distributed tracing.";
-    "distributed-tracing-address", Text, "localhost:4317", Inert(NO_TRACING) =>
-        "Distributed tracing collector address.";
-    "distributed-tracing-service-name", Text, "etcd", Inert(NO_TRACING) =>
+    "enable-distributed-tracing", Bool, "false", Works =>
+        "Enable distributed tracing: OpenTelemetry's spans of gRPC calls, sent by OTLP over gRPC.";
+    "distributed-tracing-address", Text, "localhost:4317", Works =>
+        "Distributed tracing collector address, host:port without TLS.";
+    "distributed-tracing-service-name", Text, "etcd", Works =>
         "Distributed tracing service name.";
-    "distributed-tracing-instance-id", Text, "", Inert(NO_TRACING) =>
+    "distributed-tracing-instance-id", Text, "", Works =>
         "Distributed tracing instance ID.";
-    "distributed-tracing-sampling-rate", Count, "0", Inert(NO_TRACING) =>
-        "Number of samples to collect per million spans.";
+    "distributed-tracing-sampling-rate", Count, "0", Works =>
+        "Number of samples to collect per million spans. Calls with a sampled traceparent have\n\
+         spans besides.";
 }
 
 group! { PROXY, "v2 Proxy",
@@ -115,15 +116,15 @@ group! { EXPERIMENTAL, "Experimental names of etcd 2 to 3.5",
         "Now --downgrade-check-time.";
     "experimental-stop-grpc-service-on-defrag", Bool, "false", Inert(NO_PAUSE) =>
         "Stop the gRPC service while defragmenting.";
-    "experimental-enable-distributed-tracing", Bool, "false", Inert(NO_TRACING) =>
+    "experimental-enable-distributed-tracing", Bool, "false", Works =>
         "Now --enable-distributed-tracing.";
-    "experimental-distributed-tracing-address", Text, "localhost:4317", Inert(NO_TRACING) =>
+    "experimental-distributed-tracing-address", Text, "localhost:4317", Works =>
         "Now --distributed-tracing-address.";
-    "experimental-distributed-tracing-service-name", Text, "etcd", Inert(NO_TRACING) =>
+    "experimental-distributed-tracing-service-name", Text, "etcd", Works =>
         "Now --distributed-tracing-service-name.";
-    "experimental-distributed-tracing-instance-id", Text, "", Inert(NO_TRACING) =>
+    "experimental-distributed-tracing-instance-id", Text, "", Works =>
         "Now --distributed-tracing-instance-id.";
-    "experimental-distributed-tracing-sampling-rate", Count, "0", Inert(NO_TRACING) =>
+    "experimental-distributed-tracing-sampling-rate", Count, "0", Works =>
         "Now --distributed-tracing-sampling-rate.";
     "experimental-v3demo", Bool, "false", Inert(ALWAYS_ON) =>
         "The v3 API is always on.";

@@ -66,6 +66,12 @@ pub(crate) enum OptionsError {
     /// A gate that etcd does not have, or one without a value.
     #[error("unrecognized feature gate: {0}; write --feature-gates NAME=true,NAME=false")]
     Gate(String),
+    /// etcd's text, and the flag.
+    #[error(
+        "tracing sampling rate must be less than 1000000; --distributed-tracing-sampling-rate is \
+         the number of samples of a million calls"
+    )]
+    SamplingRate,
     /// etcd's text.
     #[error("--{0} must be >0 (set to 0s)")]
     ZeroTime(&'static str),

@@ -2,7 +2,7 @@
 
 use keelson_store::config::AutoCompaction;
 
-use keelson_store::config::QUOTA_BYTES_DEFAULT;
+use keelson_store::config::{QUOTA_BYTES_DEFAULT, TracingConfig};
 
 use super::*;
 use crate::flags::syntax::{Parsed, parse};
@@ -35,6 +35,48 @@ fn defaults_are_etcds() {
         (100, 10_000)
     );
     assert!(options.warnings.is_empty());
+}
+
+#[test]
+fn traces_have_the_flags_of_etcd_under_both_names() {
+    let tracing = |line: &str| options(line).map(|options| options.config.tracing);
+    assert_eq!(tracing("").expect("the default"), None);
+    assert_eq!(
+        tracing("--distributed-tracing-address c:1").expect("off"),
+        None
+    );
+    let defaults = tracing("--enable-distributed-tracing").expect("good");
+    let expected = TracingConfig {
+        address: "localhost:4317".to_owned(),
+        service_name: "etcd".to_owned(),
+        instance_id: String::new(),
+        samples_per_million: 0,
+    };
+    assert_eq!(defaults, Some(expected.clone()));
+    let old = "--experimental-enable-distributed-tracing \
+               --experimental-distributed-tracing-address c:1 \
+               --experimental-distributed-tracing-service-name s \
+               --experimental-distributed-tracing-instance-id i \
+               --experimental-distributed-tracing-sampling-rate 1000000";
+    for line in [old, &old.replace("experimental-", "")] {
+        let expected = TracingConfig {
+            address: "c:1".to_owned(),
+            service_name: "s".to_owned(),
+            instance_id: "i".to_owned(),
+            samples_per_million: 1_000_000,
+        };
+        assert_eq!(tracing(line).expect(line), Some(expected));
+    }
+    let rate = "--distributed-tracing-sampling-rate 1000001";
+    assert_eq!(tracing(rate).expect("off"), None);
+    refused(
+        &format!("--enable-distributed-tracing {rate}"),
+        "tracing sampling rate must be less than 1000000",
+    );
+    for address in ["collector", "http://c:4317", "c:4317/v1"] {
+        let line = format!("--enable-distributed-tracing --distributed-tracing-address {address}");
+        refused(&line, "write the collector's host:port");
+    }
 }
 
 /// Every origin got "*", in spite of `--cors`.

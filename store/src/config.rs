@@ -24,6 +24,8 @@ pub use crate::engine::StorageEngine;
 pub use keelson_port::{AllowedNames, ClientTlsFiles, TlsFiles, TlsParameters};
 pub use peer_tls::PeerTlsFiles;
 
+pub use crate::traces::TracingConfig;
+
 /// Whether a member without data founds a cluster or joins one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InitialClusterState {
@@ -84,7 +86,6 @@ pub struct Config {
 
     /// Entries applied between two snapshots, 10,000 as in etcd 3.6 and later (3.4: 100,000). It
     /// bounds the log in memory and on disk; a snapshot here is cheap.
-    /// bounds the log in memory and on disk, and our snapshots cost little.
     pub snapshot_count: u64,
     /// Entries kept behind the snapshot, 5,000, so that a slow member needs no snapshot.
     pub snapshot_catchup_entries: u64,
@@ -128,6 +129,8 @@ pub struct Config {
     pub warning_apply_ms: u64,
     /// `--metrics=extensive`: `/metrics` has the durations of gRPC calls.
     pub extensive_metrics: bool,
+    /// OpenTelemetry's spans of gRPC calls, and their collector; `None` for no spans.
+    pub tracing: Option<TracingConfig>,
     /// The command line of the process, for `/debug/vars`.
     pub command_line: Vec<String>,
     /// `--cors` and `--host-whitelist`: the origins and hosts that the client port accepts; all
@@ -206,6 +209,7 @@ impl Config {
             warning_unary_request_ms: 300,
             warning_apply_ms: 100,
             extensive_metrics: false,
+            tracing: None,
             command_line: Vec::new(),
             access: Access::default(),
             storage_engine: StorageEngine::DEFAULT,
@@ -222,6 +226,9 @@ impl Config {
     /// so an embedder gets the same errors as the command line.
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.validate_urls()?;
+        if let Some(tracing) = &self.tracing {
+            tracing.endpoint()?;
+        }
         if self.heartbeat_ms == 0 {
             return Err(ConfigError::Heartbeat(self.heartbeat_ms));
         }
@@ -314,6 +321,9 @@ pub enum ConfigError {
     /// The election timeout is above etcd's limit.
     #[error("--election-timeout[{0}ms] is too long, and should be set less than {1}ms")]
     ElectionTooLong(u64, u64),
+    /// Spans cannot be sent there.
+    #[error("--distributed-tracing-address: {0}; write the collector's host:port")]
+    Collector(String),
     /// A limit of zero, which would refuse every request.
     #[error("{0} must be >0; leave it out for the default")]
     Zero(&'static str),

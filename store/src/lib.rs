@@ -57,6 +57,7 @@ mod space;
 mod standby;
 mod store;
 mod submit;
+mod traces;
 pub mod tree;
 mod usage;
 pub mod version;

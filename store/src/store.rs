@@ -31,6 +31,7 @@ use crate::peer::Links;
 use crate::reads::ReadBatches;
 use crate::shared::Shared;
 use crate::space::Reason;
+use crate::traces::Traces;
 use crate::tree::{self, Hub};
 use crate::watch::Watches;
 use crate::{Config, Error};
@@ -62,6 +63,8 @@ pub(crate) struct Inner {
     pub(crate) metrics: Arc<MemberMetrics>,
     /// The counts of gRPC calls.
     calls: CallMetrics,
+    /// The spans of gRPC calls.
+    pub(crate) traces: Option<Traces>,
     pub(crate) account: crate::usage::Account,
     pub(crate) executor: Arc<MemberExecutor>,
     /// The hub of the v2 tree's watchers.
@@ -277,7 +280,12 @@ impl Store {
             }
         });
         let defragmenting = Arc::clone(&self.inner.storage.defragmenting).lock_owned();
-        let ended = futures_util::future::join(joined, defragmenting);
+        let traced = async {
+            if let Some(traces) = &self.inner.traces {
+                traces.end().await;
+            }
+        };
+        let ended = futures_util::future::join3(joined, defragmenting, traced);
         // Its lock is held to the end: a copy must not switch databases after that.
         let _ended = tokio::time::timeout(Duration::from_secs(6), ended).await;
         self.inner.waiters.close_all();
@@ -318,6 +326,7 @@ impl Store {
             gate: Some(gate.clone()),
             unread: Default::default(),
             calls: self.inner.calls.clone(),
+            tracer: self.inner.traces.as_ref().map(Traces::tracer),
         };
         let serving = crate::edge::serve_clients(self.clone(), listeners, limits, more, shutdown);
         let opening = async {

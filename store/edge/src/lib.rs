@@ -21,6 +21,7 @@ mod passwords;
 mod service;
 #[cfg(test)]
 mod tests;
+mod traces;
 mod turns;
 pub mod v2;
 pub mod v3;
@@ -43,6 +44,7 @@ pub use keelson_port::{
     park, reload_files, warn_of_certificate_ends,
 };
 pub use service::{GrpcService, Intercepted, Interceptor, PortServices};
+pub use traces::{BATCH_SPANS, Tracer};
 pub use v3::auth::{JwtError, JwtHash, JwtKeys, JwtMethod};
 pub use v3::{SeenTokens, TokenSignature, Unread};
 
@@ -61,6 +63,8 @@ pub struct More<F> {
     pub unread: Unread,
     /// The counts of gRPC calls, for `/metrics`.
     pub calls: CallMetrics,
+    /// Makes the spans of gRPC calls.
+    pub tracer: Option<Tracer>,
 }
 
 /// Serves a member's client port: the v3 services, the operator's paths, and the additions.
@@ -80,6 +84,7 @@ pub async fn serve_clients<B: Backend, F: Interceptor>(
         gate,
         unread,
         calls,
+        tracer,
     } = more(&drain);
     let gate_drain = drain.clone();
     let grpc = v3::Services::new(
@@ -88,7 +93,8 @@ pub async fn serve_clients<B: Backend, F: Interceptor>(
         calls.clone(),
         routes,
         drain.clone(),
-    );
+    )
+    .traced(tracer);
     let monitor = grpc.monitor();
     let grpc = Arc::new(grpc);
     let http = ops::client_router(backend, calls)

@@ -42,6 +42,9 @@ impl Store {
         self.watch_text(out);
         self.lease_text(out);
         self.network_text(out);
+        if let Some(traces) = &self.inner.traces {
+            traces.write(out);
+        }
     }
 
     fn identity_text(&self, out: &mut Exposition) {

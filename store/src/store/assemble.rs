@@ -38,6 +38,7 @@ use crate::peer::{CallerGate, Links, PeerService};
 use crate::reads::ReadBatches;
 use crate::shared::Shared;
 use crate::space::Reason;
+use crate::traces::Traces;
 use crate::tree::Hub;
 use crate::usage::Account;
 use crate::wal::Wal;
@@ -96,8 +97,10 @@ pub(super) fn assemble(
     };
     let peers = wiring.peers(stager, parts.is_new);
     let _ = wiring.executor.send(WorkerEvent::MembersChanged);
-    let calls = CallMetrics::new(config.extensive_metrics);
-    let inner = Inner {
+    let stopping = watch::Sender::new(false);
+    let inner = Arc::new(Inner {
+        traces: Traces::of(&config, &stopping)?,
+        calls: CallMetrics::new(config.extensive_metrics),
         config,
         shared: wiring.shared,
         waiters: wiring.waiters,
@@ -107,7 +110,6 @@ pub(super) fn assemble(
         links: wiring.links,
         lessor: wiring.lessor,
         metrics: wiring.metrics,
-        calls,
         account: Account::default(),
         executor: wiring.executor,
         hub: wiring.hub,
@@ -119,13 +121,12 @@ pub(super) fn assemble(
         is_new: parts.is_new,
         started: SystemTime::now(),
         log_control: OnceLock::new(),
-        stopping: watch::Sender::new(false),
+        stopping,
         is_ready: AtomicBool::new(false),
         published: watch::Sender::new(false),
         threads: Mutex::new(threads),
         tasks: Mutex::default(),
-    };
-    let inner = Arc::new(inner);
+    });
     let caller = Arc::new(Caller::Member);
     Ok((Store { inner, caller }, peers))
 }

@@ -62,10 +62,11 @@ pub struct CallBody {
 impl CallBody {
     /// The answer to a call. An answer without messages has its status in its headers.
     pub(crate) fn of(response: Response<Body>, mut count: Option<CallCount>) -> Response<CallBody> {
-        if let Some(status) = response.headers().get(Status::GRPC_STATUS)
+        let headers = response.headers();
+        if headers.contains_key(Status::GRPC_STATUS)
             && let Some(mut count) = count.take()
         {
-            count.end(Some(status));
+            count.end(headers);
         }
         response.map(|body| CallBody {
             body,
@@ -97,7 +98,7 @@ impl HttpBody for CallBody {
             counted.sent(messages, bytes);
         }
         if let Some(trailers) = piece.trailers_ref() {
-            counted.end(trailers.get(Status::GRPC_STATUS));
+            counted.end(trailers);
             *count = None;
         }
         Poll::Ready(frame)

@@ -90,6 +90,12 @@ impl Method {
         found.map(Method)
     }
 
+    /// The names of its service and of itself.
+    pub(crate) fn names(self) -> (&'static str, &'static str) {
+        let (service, method, _) = METHODS[self.0];
+        (service, method)
+    }
+
     /// Whether its answer is a stream.
     pub(crate) fn is_stream(self) -> bool {
         METHODS[self.0].2 != Unary

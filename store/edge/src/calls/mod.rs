@@ -15,7 +15,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use http::HeaderMap;
 use keelson_port::metrics::Histogram;
+use tonic::{Code, Status};
 
 pub(crate) use body::{CallBody, CountedRequest};
 use checks::Checks;
@@ -23,6 +25,8 @@ use clients::ClientVersions;
 pub(crate) use keys::{COUNTED, Counted, KeyCounts};
 use methods::METHODS;
 pub(crate) use methods::Method;
+
+use crate::traces::ServerSpan;
 
 /// gRPC's status codes, with the names that Go's have.
 const CODES: [&str; 17] = [
@@ -96,7 +100,7 @@ impl CallMetrics {
     }
 
     /// Counts a call that a client makes, by the version that its metadata names.
-    pub(crate) fn begin_of(&self, method: Method, headers: &http::HeaderMap) -> CallCount {
+    pub(crate) fn begin_of(&self, method: Method, headers: &HeaderMap) -> CallCount {
         self.0.versions.count(headers, method.is_stream());
         self.begin(method)
     }
@@ -120,6 +124,7 @@ impl CallMetrics {
             method,
             began: counts.durations.is_some().then(Instant::now),
             ended: false,
+            span: None,
         }
     }
 
@@ -151,6 +156,8 @@ pub(crate) struct CallCount {
     method: usize,
     began: Option<Instant>,
     ended: bool,
+    /// The call's span, if it is sampled.
+    span: Option<Box<ServerSpan>>,
 }
 
 impl CallCount {
@@ -164,10 +171,21 @@ impl CallCount {
         sent_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    /// The call has a span, which ends with it.
+    pub(crate) fn traced(&mut self, span: ServerSpan) {
+        self.span = Some(Box::new(span));
+    }
+
     /// Ends the call with the status in its headers or trailers.
-    fn end(&mut self, status: Option<&http::HeaderValue>) {
+    fn end(&mut self, headers: &HeaderMap) {
+        let status = headers.get(Status::GRPC_STATUS);
         let code = status.and_then(|value| value.to_str().ok()?.parse().ok());
         let code = code.filter(|code| *code < CODES.len()).unwrap_or(UNKNOWN);
+        if let Some(span) = self.span.take() {
+            let status = Status::from_header_map(headers);
+            let message = status.as_ref().map_or("", Status::message);
+            span.end(Code::from(i32::try_from(code).unwrap_or_default()), message);
+        }
         self.end_with(code);
     }
 
@@ -185,6 +203,9 @@ impl CallCount {
 
 impl Drop for CallCount {
     fn drop(&mut self) {
+        if let Some(span) = self.span.take() {
+            span.end(Code::Cancelled, "");
+        }
         self.end_with(CANCELED);
     }
 }

@@ -20,6 +20,7 @@ mod leader;
 mod lease;
 mod lock;
 mod shutdown;
+mod traces;
 mod turns;
 mod unread;
 mod watch;

@@ -16,8 +16,8 @@ use crate::calls::Method;
 use crate::gateway::Calls;
 
 impl<B: Backend> Calls for Services<B> {
-    async fn answer(&self, request: Request<Body>) -> Response<Body> {
-        let supervision = self.supervision(&request);
+    async fn answer(&self, mut request: Request<Body>) -> Response<Body> {
+        let supervision = self.supervision(&mut request);
         let method = supervision.method();
         let called = Box::pin(async { Ok(self.dispatch(method, request).await) });
         let answered = Supervised::new(called, supervision).await;

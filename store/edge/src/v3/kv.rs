@@ -13,6 +13,7 @@ use super::auth::Sessions;
 use super::slow::SlowLog;
 use crate::Error;
 use crate::backend::Backend;
+use crate::traces;
 
 /// The gRPC service.
 pub(super) struct Kv<B> {
@@ -58,6 +59,7 @@ impl<B: Backend> kv_server::Kv for Kv<B> {
         request: Request<RangeRequest>,
     ) -> Result<Response<RangeResponse>, Status> {
         let backend = self.sessions.of(&request).await?;
+        let _span = traces::begun(&request);
         let request = request.into_inner();
         let slow = self.slow.request("/etcdserverpb.KV/Range", &request);
         let answer = self.read(&backend, request).await;
@@ -86,6 +88,7 @@ impl<B: Backend> kv_server::Kv for Kv<B> {
 
     async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
         let backend = self.sessions.of(&request).await?;
+        let _span = traces::begun(&request);
         let request = request.into_inner();
         let slow = self.slow.request("/etcdserverpb.KV/Put", &request);
         let answer = self.changed(backend.put(request)).await;
@@ -98,6 +101,7 @@ impl<B: Backend> kv_server::Kv for Kv<B> {
         request: Request<DeleteRangeRequest>,
     ) -> Result<Response<DeleteRangeResponse>, Status> {
         let backend = self.sessions.of(&request).await?;
+        let _span = traces::begun(&request);
         let request = request.into_inner();
         let slow = self.slow.request("/etcdserverpb.KV/DeleteRange", &request);
         let answer = self.changed(backend.delete_range(request)).await;
@@ -107,6 +111,7 @@ impl<B: Backend> kv_server::Kv for Kv<B> {
 
     async fn txn(&self, request: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
         let backend = self.sessions.of(&request).await?;
+        let _span = traces::begun(&request);
         let request = request.into_inner();
         let slow = self.slow.request("/etcdserverpb.KV/Txn", &request);
         let answer = self.changed(backend.txn(request)).await;
@@ -119,6 +124,7 @@ impl<B: Backend> kv_server::Kv for Kv<B> {
         request: Request<CompactionRequest>,
     ) -> Result<Response<CompactionResponse>, Status> {
         let backend = self.sessions.of(&request).await?;
+        let _span = traces::begun(&request);
         Ok(Response::new(backend.compact(request.into_inner()).await?))
     }
 }

@@ -15,6 +15,7 @@ use super::in_go;
 use super::unread::Unread;
 use crate::Error;
 use crate::backend::Backend;
+use crate::traces::{self, CallSpan};
 
 /// The method whose call has many requests.
 pub(super) const KEEP_ALIVE: &str = "/etcdserverpb.Lease/LeaseKeepAlive";
@@ -55,7 +56,12 @@ impl<B: Backend> lease_server::Lease for Lease<B> {
         request: Request<LeaseGrantRequest>,
     ) -> Result<Response<LeaseGrantResponse>, Status> {
         let backend = self.sessions.of(&request).await?;
+        let mut span = traces::begun(&request);
         let answer = backend.lease_grant(request.into_inner()).await?;
+        if let Some(span) = &mut span {
+            // The member has chosen it if the client did not.
+            span.set("id", answer.id);
+        }
         Ok(Response::new(answer))
     }
 
@@ -64,6 +70,7 @@ impl<B: Backend> lease_server::Lease for Lease<B> {
         request: Request<LeaseRevokeRequest>,
     ) -> Result<Response<LeaseRevokeResponse>, Status> {
         let backend = self.sessions.of(&request).await?;
+        let _span = traces::begun(&request);
         let answer = backend.lease_revoke(request.into_inner()).await?;
         Ok(Response::new(answer))
     }
@@ -73,9 +80,10 @@ impl<B: Backend> lease_server::Lease for Lease<B> {
         request: Request<Streaming<LeaseKeepAliveRequest>>,
     ) -> Result<Response<Renewals>, Status> {
         let backend = self.sessions.of(&request).await?;
+        let call = request.extensions().get::<CallSpan>().cloned();
         let renewals = request.into_inner().map(move |request| {
-            let backend = backend.clone();
-            async move { renew(&backend, request).await }
+            let (backend, call) = (backend.clone(), call.clone());
+            async move { renew(&backend, request, call.as_ref()).await }
         });
         // One answer for each request, in their order.
         let answers = Box::pin(renewals.buffered(WAITING_MAX));
@@ -116,11 +124,11 @@ impl<B: Backend> lease_server::Lease for Lease<B> {
 async fn renew<B: Backend>(
     backend: &B,
     request: Result<LeaseKeepAliveRequest, Status>,
+    call: Option<&CallSpan>,
 ) -> Result<LeaseKeepAliveResponse, Status> {
-    let id = request
-        .map_err(|status| in_go(&status).unwrap_or(status))?
-        .id;
-    match backend.lease_keep_alive(id).await {
+    let request = request.map_err(|status| in_go(&status).unwrap_or(status))?;
+    let _span = call.map(|call| call.of(&request));
+    match backend.lease_keep_alive(request.id).await {
         // Clients give a lease up for other codes (etcd#21671).
         Err(error @ Error::TooManyRequests) => Err(Status::unavailable(error.to_string())),
         answer => Ok(answer?),

@@ -67,6 +67,7 @@ use super::service::GrpcService;
 use super::turns::{Turns, WaitingTurn};
 use crate::Error;
 use crate::calls::{CallBody, CallMetrics};
+use crate::traces::Tracer;
 use keelson_port::{Drain, Incoming};
 
 pub use auth::{SeenTokens, TokenSignature};
@@ -98,6 +99,7 @@ pub struct Services<B: Backend> {
     slow: SlowLog,
     leader: LeaderMonitor,
     calls: CallMetrics,
+    tracer: Option<Tracer>,
     turns: Arc<Turns>,
 }
 
@@ -169,9 +171,15 @@ impl<B: Backend> Services<B> {
             slow,
             leader: LeaderMonitor::default(),
             calls,
+            tracer: None,
             turns: Turns::new(admission::LIMITS),
             backend,
         }
+    }
+
+    /// The same with spans of calls.
+    pub(crate) fn traced(self, tracer: Option<Tracer>) -> Services<B> {
+        Services { tracer, ..self }
     }
 
     /// The same with another admission.
@@ -186,14 +194,18 @@ impl<B: Backend> Services<B> {
         self.leader.clone().run(self.backend.clone())
     }
 
-    fn supervision<R>(&self, request: &Request<R>) -> Supervision {
-        Supervision::of(
+    fn supervision<R>(&self, request: &mut Request<R>) -> Supervision {
+        let mut supervision = Supervision::of(
             request,
             &self.backend,
             &self.slow,
             &self.leader,
             &self.calls,
-        )
+        );
+        if let Some(tracer) = &self.tracer {
+            supervision.trace(tracer, request);
+        }
+        supervision
     }
 
     fn watch<R: RequestBody>(&self, request: Request<R>) -> Answering {
@@ -259,8 +271,8 @@ impl<B: Backend> GrpcService for Services<B> {
     type Future = Supervised<Call<<Routes as GrpcService>::Future>>;
     type Body = CallBody;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let mut supervision = self.supervision(&request);
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        let mut supervision = self.supervision(&mut request);
         let call = self.begin(request, &mut supervision);
         Supervised::new(call, supervision)
     }

@@ -1,5 +1,5 @@
 //! What is added to calls from outside: the end of streams at their deadline or, if they require
-//! one, without a leader, the log line of a slow answer, and the counts for `/metrics`.
+//! one, without a leader, the log line of a slow answer, the counts for `/metrics`, and the span.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -24,6 +24,7 @@ use super::watch::trailers;
 use crate::Error;
 use crate::backend::Backend;
 use crate::calls::{CallBody, CallCount, CallMetrics, Method};
+use crate::traces::Tracer;
 use crate::turns::Turn;
 
 /// After so many election timeouts without a leader streams end: etcd's `maxNoLeaderCnt`. A new
@@ -120,6 +121,17 @@ impl Supervision {
 }
 
 impl Supervision {
+    /// Begins the call's span, if it is sampled. Its request carries it to what is inside the call.
+    pub(super) fn trace<T>(&mut self, tracer: &Tracer, request: &mut Request<T>) {
+        let (Some(method), Some(count)) = (self.method, &mut self.count) else {
+            return;
+        };
+        if let Some(span) = tracer.begin(method.names(), request.headers()) {
+            request.extensions_mut().insert(span.call());
+            count.traced(span);
+        }
+    }
+
     /// The call's method.
     pub(super) fn method(&self) -> Option<Method> {
         self.method

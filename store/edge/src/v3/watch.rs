@@ -37,6 +37,7 @@ use self::history::HistoryShare;
 use super::{RequestBody, Unread, in_go};
 use crate::Error;
 use crate::backend::Backend;
+use crate::traces::{CallSpan, ChildSpan};
 
 /// The size from which encoded messages are sent before further ones are encoded, in bytes.
 const BATCH_BYTES: usize = 32 << 10;
@@ -53,6 +54,7 @@ pub(super) fn call<B: Backend, R: RequestBody>(
     request: Request<R>,
     message_bytes_max: usize,
 ) -> Response<Body> {
+    let call = request.extensions().get::<CallSpan>().cloned();
     let requests = Streaming::new_request(
         ProstDecoder::new(BufferSettings::default()),
         request.into_body(),
@@ -76,6 +78,7 @@ pub(super) fn call<B: Backend, R: RequestBody>(
         drained: Box::pin(async move { drain.begun().await }),
         end: None,
         refused: caller.err(),
+        call,
         backend,
     };
     let mut response = Response::new(Body::new(body));
@@ -175,6 +178,8 @@ struct WatchBody<B> {
     backend: B,
     /// Why the client's token is not valid.
     refused: Option<Error>,
+    /// The span of the call, if it is sampled.
+    call: Option<CallSpan>,
     header: HeaderFields,
     /// `None` once the client has sent its last request. As in etcd the watches go on.
     requests: Option<Requests>,
@@ -199,10 +204,13 @@ impl<B: Backend> WatchBody<B> {
             && !self.watchers.stream.has_replies()
         {
             match requests.as_mut().poll_next(cx) {
-                Poll::Ready(Some(Ok(request))) => match self.refusal(&request) {
-                    Some(reason) => self.watchers.stream.refuse(reason),
-                    None => self.watchers.take(request),
-                },
+                Poll::Ready(Some(Ok(request))) => {
+                    let _span = self.span(&request);
+                    match self.refusal(&request) {
+                        Some(reason) => self.watchers.stream.refuse(reason),
+                        None => self.watchers.take(request),
+                    }
+                }
                 Poll::Ready(Some(Err(status))) => {
                     self.end = Some(in_go(&status).unwrap_or(status));
                     return;
@@ -210,6 +218,14 @@ impl<B: Backend> WatchBody<B> {
                 Poll::Ready(None) => self.requests = None,
                 Poll::Pending => return,
             }
+        }
+    }
+
+    /// The span of a watcher's creation. It ends with that, since a watcher may last for ever.
+    fn span(&self, request: &WatchRequest) -> Option<ChildSpan> {
+        match &request.request_union {
+            Some(RequestUnion::CreateRequest(create)) => Some(self.call.as_ref()?.of(create)),
+            _ => None,
         }
     }
 

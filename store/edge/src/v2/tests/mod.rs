@@ -40,6 +40,7 @@ async fn with(limits: Limits) -> Port {
                 gate: None,
                 unread: Default::default(),
                 calls: Default::default(),
+                tracer: None,
             };
             serve_clients(fake, listeners, limits, more, shutdown).await
         }
