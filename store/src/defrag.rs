@@ -145,7 +145,7 @@ impl Store {
         let engine = self.view().engine();
         let stopping = || self.is_stopping();
         let moved = as_movable(&*engine).map(|engine| {
-            let disk = available_bytes;
+            let disk = crate::disk::available_bytes;
             relocate(
                 engine,
                 &storage.generations,
@@ -182,12 +182,6 @@ fn log(before: EngineSize, after: EngineSize, took: Duration) {
         ?took,
         "finished defragmenting directory"
     );
-}
-
-/// The room on the disk of a directory, in bytes.
-fn available_bytes(dir: &Path) -> std::io::Result<u64> {
-    let room = rustix::fs::statvfs(dir)?;
-    Ok(room.f_bavail.saturating_mul(room.f_frsize))
 }
 
 /// Moves the engine into a new generation. Blocks the thread for as long as the copy takes; half of

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::{DefragError, as_movable, available_bytes, relocate};
+use super::{DefragError, as_movable, relocate};
 use crate::Config;
 use crate::disk::RealDisk;
+use crate::disk::available_bytes;
 use crate::engine::generation::{CURRENT, Generations};
 use crate::engine::{self, StorageEngine};
 use crate::member::foreign;

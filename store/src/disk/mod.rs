@@ -20,6 +20,15 @@ pub use private::{
 pub use read_only::ReadOnlyDisk;
 pub use real::{DirectoryLock, ReadOnlyFile, RealDisk, RealFile, lock_dir};
 
+/// The room on the device of a directory, in bytes.
+///
+/// # Errors
+/// The system's.
+pub fn available_bytes(dir: &Path) -> io::Result<u64> {
+    let room = rustix::fs::statvfs(dir)?;
+    Ok(room.f_bavail.saturating_mul(room.f_frsize))
+}
+
 /// The file system operations that a log needs.
 ///
 /// What a call changes is durable only after the matching sync: a file's bytes and length after

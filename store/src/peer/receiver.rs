@@ -209,7 +209,8 @@ impl<I: Inbox, S: SnapshotSink> Peer for PeerService<I, S> {
     ) -> Result<Response<SnapshotReceived>, Status> {
         let caller = self.admit(&request).await?;
         let counted = self.received.begin(caller.from);
-        self.receive(&caller, request.into_inner()).await?;
+        let received = self.receive(&caller, request.into_inner()).await;
+        received.inspect_err(|status| log_failure(caller.from, status))?;
         counted.succeed();
         Ok(Response::new(SnapshotReceived {}))
     }
@@ -255,6 +256,13 @@ impl<I: Inbox, S: SnapshotSink> PeerService<I, S> {
         Err(Status::data_loss(
             "the snapshot ended before its last piece",
         ))
+    }
+}
+
+/// A snapshot that a newer one replaces has not failed.
+fn log_failure(from: MemberId, status: &Status) {
+    if status.code() != tonic::Code::Aborted {
+        tracing::warn!(%from, why = status.message(), "receiving a snapshot failed");
     }
 }
 

@@ -5,12 +5,14 @@
 //! durable. The log never restarts at a snapshot before the state machine has been replaced by it.
 
 mod audit;
+mod transfers;
 
 use std::collections::BTreeSet;
 
 use keelson_proto::peer::refused::Reason;
 use keelson_proto::peer::{self, PeerMessage, RaftMessage, peer_message};
 
+use self::transfers::FailedTransfers;
 use super::auditor::{AuditNote, Auditor};
 use super::healer::Healer;
 use super::messages::{UnfitForward, input_of, of_leases, refused};
@@ -90,6 +92,7 @@ pub struct Consensus {
     healer: Healer,
     /// The number of proposals of its own.
     own_proposals: u64,
+    transfers: FailedTransfers,
 }
 
 impl Consensus {
@@ -105,6 +108,7 @@ impl Consensus {
             auditor: Auditor::new(AuditPolicy::default()),
             healer: Healer::default(),
             own_proposals: 0,
+            transfers: FailedTransfers::default(),
         }
     }
 
@@ -165,7 +169,10 @@ impl Consensus {
     fn take(&mut self, now: Millis, event: ConsensusEvent, effects: &mut ConsensusEffects) {
         match event {
             ConsensusEvent::Input(Input::SnapshotSent { to, .. }) if self.healer.sent(now, to) => {}
-            ConsensusEvent::Input(input) => self.inputs.push(input),
+            ConsensusEvent::Input(input) => {
+                self.note_transfers(now, &input);
+                self.inputs.push(input);
+            }
             ConsensusEvent::Peer(from, messages) => {
                 for mut message in messages {
                     if let Some(message) = of_leases(&mut message) {
@@ -293,6 +300,10 @@ impl Consensus {
         offer: RaftMessage,
         effects: &mut ConsensusEffects,
     ) {
+        if self.transfers.must_wait(now, to) {
+            self.inputs.push(Input::SnapshotSent { to, ok: false });
+            return;
+        }
         let wanted = offer.snapshot.as_ref().map(|meta| meta.index);
         let held = self.capture.as_mut();
         match held.filter(|(capture, _)| Some(capture.mark().index) == wanted) {
@@ -301,6 +312,17 @@ impl Consensus {
                 effects.snapshots.push((to, offer, capture.clone()));
             }
             None => self.inputs.push(Input::SnapshotSent { to, ok: false }),
+        }
+    }
+}
+
+impl Consensus {
+    fn note_transfers(&mut self, now: Millis, input: &Input) {
+        match input {
+            Input::SnapshotSent { to, ok } => self.transfers.ended(now, *to, *ok),
+            // A new process, or a new connection.
+            Input::PeerUp(to) => self.transfers.ended(now, *to, true),
+            _ => {}
         }
     }
 }

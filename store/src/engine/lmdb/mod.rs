@@ -7,6 +7,7 @@
 //! LMDB's keys have at most 511 bytes. Longer ones (a v2 path may be longer) share a row under
 //! their first [`LONG_KEY_BYTES`] bytes, packed with the rest of the key, in key order.
 
+mod errors;
 mod file;
 mod read_only;
 mod walk;
@@ -17,9 +18,11 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ::heed::types::Bytes as Raw;
-use ::heed::{Database, Env, EnvOpenOptions, MdbError, PutFlags, RoTxn, RwTxn, WithoutTls};
+use ::heed::{Database, Env, EnvOpenOptions, PutFlags, RoTxn, RwTxn, WithoutTls};
 use bytes::Bytes;
 use keelson_core::engine::{Change, Engine, EngineError, EngineSize, Table, WriteBatch};
+
+use errors::{WriteError, explain};
 
 use super::{LMDB_FILE, pack};
 use crate::disk::{self, RealDisk};
@@ -100,8 +103,8 @@ impl LmdbEngine {
         Ok(())
     }
 
-    fn write_all(&self, batch: &WriteBatch) -> Result<(), EngineError> {
-        let mut txn = self.env.write_txn().map_err(|error| explain(&error))?;
+    fn write_all(&self, batch: &WriteBatch) -> Result<(), WriteError> {
+        let mut txn = self.env.write_txn()?;
         let mut writer: Option<TableWriter> = None;
         for ((table, key), change) in &batch.changes {
             let known = writer.take().filter(|writer| writer.table == *table);
@@ -113,7 +116,7 @@ impl LmdbEngine {
             writer = Some(now);
         }
         // Committed on the thread that began it: LMDB's writer lock belongs to a thread.
-        txn.commit().map_err(|error| explain(&error))
+        Ok(txn.commit()?)
     }
 }
 
@@ -160,7 +163,8 @@ impl Engine for LmdbEngine {
     }
 
     fn write(&self, batch: &WriteBatch) -> Result<(), EngineError> {
-        self.write_all(batch)?;
+        let written = self.write_all(batch);
+        written.map_err(|error| error.explain(|| disk::available_bytes(self.env.path())))?;
         self.measure().map_err(|error| explain(&error))
     }
 
@@ -209,8 +213,8 @@ struct TableWriter {
 }
 
 impl TableWriter {
-    fn new(txn: &RwTxn<'_>, table: Table, rows: Rows) -> Result<TableWriter, EngineError> {
-        let last = rows.last(txn).map_err(|error| explain(&error))?;
+    fn new(txn: &RwTxn<'_>, table: Table, rows: Rows) -> Result<TableWriter, WriteError> {
+        let last = rows.last(txn)?;
         let last = last.map(|(key, _)| key.to_vec()).unwrap_or_default();
         Ok(TableWriter { table, rows, last })
     }
@@ -220,7 +224,7 @@ impl TableWriter {
         txn: &mut RwTxn<'_>,
         key: &Bytes,
         change: &Change,
-    ) -> Result<(), EngineError> {
+    ) -> Result<(), WriteError> {
         let (row_key, rest) = split(key);
         let value = match change {
             Change::Put(value) => Some(&value[..]),
@@ -230,10 +234,7 @@ impl TableWriter {
             (None, Some(value)) => self.put(txn, row_key, value),
             (None, None) => self.delete(txn, row_key),
             (Some(rest), value) => {
-                let row = self
-                    .rows
-                    .get(txn, row_key)
-                    .map_err(|error| explain(&error))?;
+                let row = self.rows.get(txn, row_key)?;
                 let row = pack::with_change(row.unwrap_or_default(), rest, value)?;
                 match row.is_empty() {
                     true => self.delete(txn, row_key),
@@ -243,7 +244,7 @@ impl TableWriter {
         }
     }
 
-    fn put(&mut self, txn: &mut RwTxn<'_>, key: &[u8], value: &[u8]) -> Result<(), EngineError> {
+    fn put(&mut self, txn: &mut RwTxn<'_>, key: &[u8], value: &[u8]) -> Result<(), WriteError> {
         let put = if self.last[..] < *key {
             self.last.clear();
             self.last.extend_from_slice(key);
@@ -251,12 +252,12 @@ impl TableWriter {
         } else {
             self.rows.put(txn, key, value)
         };
-        put.map_err(|error| explain(&error))
+        Ok(put?)
     }
 
-    fn delete(&self, txn: &mut RwTxn<'_>, key: &[u8]) -> Result<(), EngineError> {
-        let deleted = self.rows.delete(txn, key);
-        deleted.map(|_| ()).map_err(|error| explain(&error))
+    fn delete(&self, txn: &mut RwTxn<'_>, key: &[u8]) -> Result<(), WriteError> {
+        self.rows.delete(txn, key)?;
+        Ok(())
     }
 }
 
@@ -306,29 +307,6 @@ fn visit_long(
         }
     }
     Ok(true)
-}
-
-fn explain(error: &::heed::Error) -> EngineError {
-    EngineError(match error {
-        ::heed::Error::Mdb(MdbError::MapFull) => {
-            "the database has reached the size reserved for it: compact, then start with a larger \
-             --quota-backend-bytes"
-                .to_owned()
-        }
-        ::heed::Error::Mdb(
-            error @ (MdbError::Corrupted
-            | MdbError::PageNotFound
-            | MdbError::Invalid
-            | MdbError::VersionMismatch
-            | MdbError::Panic),
-        ) => format!("the database is damaged ({error}): {}", file::REMEDY),
-        ::heed::Error::Io(error) if error.kind() == io::ErrorKind::StorageFull => {
-            "no space left on the device that holds the database; free some or enlarge it, then \
-             start this member again: nothing that was acknowledged is lost"
-                .to_owned()
-        }
-        other => other.to_string(),
-    })
 }
 
 /// Checks at compile time that read transactions may be dropped on another thread.

@@ -5,6 +5,7 @@ use keelson_proto::internal::{Command, command::Op};
 use keelson_proto::peer::{self, PeerMessage, RaftMessage, peer_message::Message};
 use prost::Message as _;
 
+use super::transfers::FailedTransfers;
 use super::{Consensus, ConsensusEffects};
 use crate::member::auditor::AuditNote;
 use crate::member::offered;
@@ -99,6 +100,7 @@ impl Consensus {
         let leads = status.soft_state.role == Role::Leader;
         if !leads {
             self.healer.resign();
+            self.transfers = FailedTransfers::default();
         }
         effects
             .send
