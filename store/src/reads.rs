@@ -18,7 +18,7 @@ const READERS_MAX: usize = 100_000;
 
 #[derive(Default)]
 struct Batches {
-    batches: BatchedReads<oneshot::Sender<()>>,
+    batches: BatchedReads<oneshot::Sender<Result<(), Error>>>,
     /// The member has stopped.
     closed: bool,
 }
@@ -36,7 +36,7 @@ pub(crate) struct ReadBatches {
 pub(crate) struct Reader<'a> {
     batches: &'a ReadBatches,
     place: ReadTicket,
-    applied: oneshot::Receiver<()>,
+    applied: oneshot::Receiver<Result<(), Error>>,
     /// The reader has its answer, so it is no longer in a batch.
     answered: bool,
 }
@@ -47,7 +47,7 @@ impl Future for Reader<'_> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let applied = ready!(Pin::new(&mut self.applied).poll(cx));
         self.answered = true;
-        Poll::Ready(applied.map_err(|_| Error::Stopped))
+        Poll::Ready(applied.unwrap_or(Err(Error::Stopped)))
     }
 }
 
@@ -115,12 +115,12 @@ impl ReadBatches {
         batches.batches.clear();
     }
 
-    /// The state machine has applied what was committed when the batch was taken: its readers
-    /// resolve.
-    pub(crate) fn answer(&self, context: u64) {
+    /// The state machine has applied what was committed when the batch was taken, or never will:
+    /// its readers resolve.
+    pub(crate) fn answer(&self, context: u64, outcome: &Result<(), Error>) {
         let readers = self.batches.lock().batches.answer(context);
         for reader in readers {
-            let _ = reader.send(());
+            let _ = reader.send(outcome.clone());
         }
     }
 
@@ -187,7 +187,7 @@ mod tests {
         let batches = ReadBatches::new(MemberExecutor::new());
         let reader = batches.join().unwrap();
         assert!(batches.close(1));
-        batches.answer(1);
+        batches.answer(1, &Ok(()));
         assert!(reader.await.is_ok());
         batches.close(1);
         let reader = batches.join().unwrap();

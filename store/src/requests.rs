@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use futures_util::Stream;
 use keelson_core::state::auth::Access;
 use keelson_core::state::{self, ReadView, Response, check};
+use keelson_proto::etcdserverpb::alarm_request::AlarmAction;
 use keelson_proto::etcdserverpb::*;
 use keelson_proto::internal::AuthChange;
 use keelson_proto::internal::command::Op;
@@ -226,6 +227,9 @@ impl Store {
     /// # Errors
     /// As [`Store::put`].
     pub async fn alarm(&self, request: AlarmRequest) -> Result<AlarmResponse, Error> {
+        if self.view().is_fenced() && request.action == AlarmAction::Get as i32 {
+            return self.local_alarms(request).await;
+        }
         match self.propose(Op::Alarm(request)).await? {
             Response::Alarm(mut response) => {
                 self.fill(&mut response.header);
@@ -233,6 +237,17 @@ impl Store {
             }
             other => Err(unexpected(&other)),
         }
+    }
+
+    /// The alarms as a member knows them that differs from the majority: for operators.
+    async fn local_alarms(&self, request: AlarmRequest) -> Result<AlarmResponse, Error> {
+        self.authorize_now(Access::Command(&Op::Alarm(request)))
+            .await?;
+        let mut alarms = self.view().alarms();
+        let all = request.alarm == AlarmType::None as i32;
+        alarms.retain(|alarm| all || alarm.alarm == request.alarm);
+        let header = self.header();
+        Ok(AlarmResponse { header, alarms })
     }
 
     /// Changes users, roles or permissions. Passwords are hashed already.

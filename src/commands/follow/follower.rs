@@ -121,7 +121,10 @@ impl Follower<'_> {
         polls.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut heard = Instant::now();
         loop {
+            // Meanwhile nothing of the watch is read.
+            let began = Instant::now();
             self.cut_over_when_due(&source).await?;
+            heard += began.elapsed();
             tokio::select! {
                 response = watch.responses.message() => {
                     let response = response?;
@@ -135,7 +138,6 @@ impl Follower<'_> {
                     }
                     watch.ask_progress();
                     if self.pending.is_none() {
-                        // Meanwhile nothing of the watch is read.
                         let began = Instant::now();
                         self.poll(&source).await?;
                         heard += began.elapsed();
@@ -145,7 +147,9 @@ impl Follower<'_> {
                     if request.reply.is_closed() {
                         continue;
                     }
+                    let began = Instant::now();
                     self.pending = Some(Pending::begin(request, self.plan, &source).await?);
+                    heard += began.elapsed();
                 }
                 () = Pending::late(&self.pending) => {
                     let behind = "the source has more than was followed in time";

@@ -22,6 +22,7 @@ use super::fatal::Fatal;
 use super::flusher::FlushJob;
 use super::waiters::{Outcome, Waiters};
 use super::worker::{Handoff, WorkerEvent};
+use crate::StateError;
 use crate::lease::LessorInbox;
 use crate::metrics::{CompactionClock, MemberMetrics, TTL_SECOND};
 use crate::reads::ReadBatches;
@@ -158,7 +159,11 @@ impl ApplierShell {
             }
         }
         for context in effects.reads_done.drain(..) {
-            self.reads.answer(context);
+            self.reads.answer(context, &Ok(()));
+        }
+        for context in effects.reads_refused.drain(..) {
+            let refused = Err(StateError::Corrupt.into());
+            self.reads.answer(context, &refused);
         }
         let inputs = effects.inputs.drain(..);
         handoff.events.extend(inputs.map(WorkerEvent::from));

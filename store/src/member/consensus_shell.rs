@@ -199,9 +199,12 @@ impl ConsensusShell {
         let (outbox, events) = (self.outbox.clone(), Arc::clone(&self.executor));
         let fatal = self.fatal.clone();
         let trouble = Arc::clone(&self.snapshot_trouble);
+        let in_use = self.shared.jobs.token();
         let transfer = async move {
             let began = Instant::now();
             let read = move |send: &mut dyn FnMut(snapshot_chunk::Part) -> bool| {
+                // On the blocking pool, where an abort does not end it.
+                let _in_use = in_use;
                 loop {
                     match capture.next_chunk(CHUNK_BYTES) {
                         Ok(Some(SnapshotChunk { part: Some(part) })) => {

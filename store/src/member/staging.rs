@@ -10,6 +10,7 @@ use keelson_core::{LastIncluded, Roster};
 use keelson_proto::peer::{RaftMessage, snapshot_chunk};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::Status;
 
 use super::recover::EngineOptions;
@@ -31,6 +32,8 @@ struct NewGeneration {
     generations: Arc<Mutex<Generations<RealDisk>>>,
     fresh: Fresh,
     _slot: SlotGuard,
+    /// A stop waits until the rows are removed, also those that a thread removes.
+    _in_use: TaskTrackerToken,
 }
 
 impl UninstalledSnapshot {
@@ -39,6 +42,7 @@ impl UninstalledSnapshot {
         generations: Arc<Mutex<Generations<RealDisk>>>,
         options: EngineOptions,
         slot: SlotGuard,
+        in_use: TaskTrackerToken,
     ) -> Result<UninstalledSnapshot, Status> {
         let mut locked = generations.lock();
         // Removes what an earlier process left or could not remove.
@@ -55,6 +59,7 @@ impl UninstalledSnapshot {
             generations,
             fresh,
             _slot: slot,
+            _in_use: in_use,
         })))
     }
 
@@ -116,6 +121,7 @@ impl Staged {
                 generations,
                 fresh,
                 _slot: slot,
+                _in_use: crate::jobs::Jobs::default().token(),
             })),
         }
     }
@@ -154,6 +160,7 @@ pub(crate) struct Stager {
     pub(crate) command_version: u32,
     pub(crate) executor: Arc<MemberExecutor>,
     pub(crate) slot: Arc<SharedSlot>,
+    pub(crate) in_use: TaskTrackerToken,
 }
 
 /// A partly received snapshot.
@@ -172,8 +179,9 @@ impl SnapshotSink for Stager {
             .ok_or_else(|| Status::invalid_argument("an offer without a snapshot"))?;
         let (slot, evicted) = self.slot.take(Offer::of(&offer)).await?;
         let (generations, options) = (Arc::clone(&self.generations), self.options);
+        let in_use = self.in_use.clone();
         let beginning = tokio::task::spawn_blocking(move || {
-            UninstalledSnapshot::begin(generations, options, slot)
+            UninstalledSnapshot::begin(generations, options, slot, in_use)
         });
         let unfinished = beginning.await.map_err(internal)??;
         tracing::info!(

@@ -94,6 +94,7 @@ pub(super) fn assemble(
         command_version: config.command_version,
         executor: Arc::clone(&wiring.executor),
         slot: Arc::default(),
+        in_use: wiring.shared.jobs.token(),
     };
     let peers = wiring.peers(stager, parts.is_new);
     let _ = wiring.executor.send(WorkerEvent::MembersChanged);

@@ -156,6 +156,7 @@ impl Store {
                         Ok(None) => open.push((child.key.to_vec(), depth + 1)),
                         Err(_) => {}
                     }
+                    tokio::task::yield_now().await;
                 }
             }
             tokio::task::yield_now().await;

@@ -192,6 +192,10 @@ impl World {
         if effects.members_changed {
             self.members_change(id);
         }
+        // They are refused by the fence, which they meet at once.
+        for context in effects.reads_refused {
+            self.read_done(id, context)?;
+        }
         for context in effects.reads_done {
             self.read_done(id, context)?;
         }

@@ -72,6 +72,8 @@ pub struct ApplierEffects {
     pub members_changed: bool,
     /// Reads that may be answered now, by their contexts.
     pub reads_done: Vec<u64>,
+    /// Those whose index will not be applied here, since this member's state differs.
+    pub reads_refused: Vec<u64>,
     /// Inputs for the node.
     pub inputs: Vec<Input>,
     /// For consensus, about the comparison of hashes.
@@ -272,12 +274,12 @@ impl Applier {
     }
 
     fn release_reads(&mut self, effects: &mut ApplierEffects) {
-        // A fenced member applies nothing more: those that wait for that get an error.
-        let upto = match self.is_fenced() {
-            true => Index(u64::MAX),
-            false => self.view.applied_index(),
-        };
-        self.reads.release(upto, &mut effects.reads_done);
+        match self.is_fenced() {
+            true => self
+                .reads
+                .release(Index(u64::MAX), &mut effects.reads_refused),
+            false => self.reads.release(self.applied(), &mut effects.reads_done),
+        }
     }
 
     fn flushed(&mut self, engine: EngineNumber, flush: Flush, effects: &mut ApplierEffects) {

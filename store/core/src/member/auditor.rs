@@ -106,6 +106,9 @@ pub(super) struct Auditor {
     /// Each member's last report.
     reports: BTreeMap<MemberId, HashReport>,
     own: Option<OwnReport>,
+    /// The last comparison was without a majority, and some voters gave no report. They may have
+    /// been sent a snapshot meanwhile, or have been down, so one more comparison is waited for.
+    was_undecided: bool,
     /// A member has no hash.
     must_begin: bool,
 }
@@ -121,6 +124,7 @@ impl Auditor {
             round: None,
             reports: BTreeMap::new(),
             own: None,
+            was_undecided: false,
             must_begin: false,
         }
     }
@@ -145,6 +149,7 @@ impl Auditor {
             }),
             HashOutcome::Begun | HashOutcome::Agreed | HashOutcome::Differs(_) => None,
         };
+        self.was_undecided &= matches!(outcome, HashOutcome::Compared(_));
         match outcome {
             HashOutcome::Compared(report) => {
                 self.compared = index.0;
@@ -198,6 +203,9 @@ impl Auditor {
     ) -> Option<Op> {
         if !leads || !self.is_admitted {
             self.round = None;
+            // The next leader acts on what it sees. Later, hashes that began anew would hide what
+            // differs by then.
+            (self.must_begin, self.was_undecided) = (false, false);
             return None;
         }
         self.round.take_if(|round| round.is_late(now));
@@ -242,7 +250,7 @@ impl Auditor {
         let cast = voters.iter().filter_map(|voter| self.reports.get(voter));
         let cast: Vec<_> = cast.filter(|report| of(report)).collect();
         let waited = round.began.0 + DISPUTE_MS <= now.0;
-        let judgement = judgement(&cast, voters.len(), waited);
+        let judgement = judgement(&cast, voters.len(), waited && self.was_undecided);
         round.is_judged = judgement != Judgement::Open;
         round.began = if round.is_judged { now } else { round.began };
         match judgement {
@@ -260,7 +268,8 @@ impl Auditor {
                 let first = values.next();
                 let disputed = values.any(|value| Some(value) != first);
                 let late = round.began.0 + ROUND_MS <= now.0;
-                self.round.take_if(|_| late && !disputed);
+                self.was_undecided |= waited && disputed;
+                self.round.take_if(|_| waited || late && !disputed);
                 None
             }
         }

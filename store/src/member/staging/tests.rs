@@ -34,6 +34,7 @@ async fn a_snapshot_that_comes_to_nothing_leaves_nothing() {
         command_version: keelson_core::state::COMMAND_VERSION,
         executor: MemberExecutor::new(),
         slot: Arc::clone(&shared),
+        in_use: crate::jobs::Jobs::default().token(),
     };
     let left = || dir.path().read_dir().expect("it is there").count();
     let (staging, _evicted) = stager.begin(offer(2, 90)).await.expect("it is free");

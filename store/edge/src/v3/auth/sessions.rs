@@ -216,7 +216,8 @@ impl<B: Backend> Sessions<B> {
         // Before the look at the key.
         let here = backend.raft_status().applied;
         if let Some(claims) = Claims::verified(token, &backend.auth().secret) {
-            if here < claims.applied {
+            // A fenced member applies nothing more, and refuses whoever calls.
+            if here < claims.applied && !backend.is_fenced() {
                 let applied = backend.applied(claims.applied);
                 tokio::time::timeout(CATCH_UP_MAX, applied).await.ok()?;
             }
@@ -226,7 +227,7 @@ impl<B: Backend> Sessions<B> {
             return None;
         }
         // Auth may have been enabled again, with another key, which is not applied here yet.
-        if !self.catch_up().await {
+        if backend.is_fenced() || !self.catch_up().await {
             return None;
         }
         Claims::verified(token, &backend.auth().secret)
