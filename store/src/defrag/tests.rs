@@ -226,6 +226,10 @@ async fn a_member_and_its_stopped_directory_are_defragmented() {
         };
         store.put(put).await.unwrap();
     }
+    // In the file, not only in the memtable.
+    while store.status().db_size < 3_000_000 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     let delete = DeleteRangeRequest {
         key: "k".into(),
         range_end: "l".into(),

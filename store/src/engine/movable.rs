@@ -120,6 +120,10 @@ impl Copying {
         if let Some(error) = self.failed.take() {
             return Err(error);
         }
+        if self.is_whole {
+            // What is written from now on is followed. A further step would pass over deletions.
+            return Ok(false);
+        }
         let mut batch = WriteBatch::default();
         let mut left = bytes_max;
         let begin = self.copied.clone();

@@ -71,13 +71,7 @@ pub(super) fn assemble(
     let (log, log_jobs) = unbounded();
     let (flushes, flush_jobs) = bounded(1);
     let (member, incarnation) = (parts.identity.member, parts.incarnation);
-    let policy = FlushPolicy {
-        interval_ms: config.flush_interval_ms,
-        records: config.flush_records,
-        bytes: FLUSH_BYTES,
-        backlog_bytes_max: BACKLOG_BYTES_MAX,
-    };
-    let applier = Applier::new(member, incarnation, parts.state, policy);
+    let applier = Applier::new(member, incarnation, parts.state, flush_policy(&config));
     let watches = Watches::new(Arc::clone(applier.watches()));
     let mut applier = wiring.applier(applier, parts.engine, flushes, watches.clone());
     applier.warning = Duration::from_millis(config.warning_apply_ms);
@@ -130,6 +124,15 @@ pub(super) fn assemble(
     });
     let caller = Arc::new(Caller::Member);
     Ok((Store { inner, caller }, peers))
+}
+
+fn flush_policy(config: &Config) -> FlushPolicy {
+    FlushPolicy {
+        interval_ms: config.flush_interval_ms,
+        records: config.flush_records,
+        bytes: FLUSH_BYTES,
+        backlog_bytes_max: BACKLOG_BYTES_MAX,
+    }
 }
 
 /// What several parts of a member share.

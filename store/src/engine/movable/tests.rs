@@ -67,6 +67,20 @@ proptest! {
     }
 }
 
+/// A further step took the copy back to a row before its end, and a deletion after that row was
+/// missed.
+#[test]
+fn a_whole_copy_follows_deletions_also_after_a_further_step() {
+    let engine = MovableEngine::new(Arc::new(MemoryEngine::new()), PathBuf::new());
+    let to: Arc<dyn Engine> = Arc::new(MemoryEngine::new());
+    engine.begin(Arc::clone(&to), PathBuf::new());
+    assert!(!engine.copy_step(1).unwrap());
+    engine.write(&batch(&[(true, 1, 1), (true, 2, 1)])).unwrap();
+    assert!(!engine.copy_step(1).unwrap());
+    engine.write(&batch(&[(true, 2, 0)])).unwrap();
+    assert_eq!(rows(&*to).len(), 1);
+}
+
 /// An engine without room.
 struct Full;
 

@@ -153,8 +153,8 @@ fn a_comparison_that_nobody_answers_is_repeated() {
     assert_eq!(next, Some(step(Step::Compare)));
 }
 
-/// It proposed that hashes begin anew when it led again, hours later. What differed by then was never
-/// found.
+/// It proposed that hashes begin anew when it led again, hours later. What differed by then was
+/// never found.
 #[test]
 fn a_former_leader_forgets_who_had_no_hash() {
     let mut auditor = compared(Some(7));
