@@ -98,6 +98,9 @@ pub struct EngineSize {
     pub in_use_bytes: u64,
 }
 
+/// Gets the value of a row, as [`Engine::get`] does.
+pub type GetRow<'a> = dyn Fn(Table, &[u8]) -> Result<Option<Bytes>, EngineError> + 'a;
+
 /// An ordered map per table, written in atomic batches, read from any thread.
 ///
 /// # Errors
@@ -105,6 +108,13 @@ pub struct EngineSize {
 pub trait Engine: Send + Sync {
     /// The value of a row.
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, EngineError>;
+
+    /// Calls `read` once, with a function that gets rows. An engine may give all of them from one
+    /// moment, and for many of them more cheaply than [`Engine::get`] does. Keep it short.
+    fn get_many(&self, read: &mut dyn FnMut(&GetRow<'_>)) -> Result<(), EngineError> {
+        read(&|table, key| self.get(table, key));
+        Ok(())
+    }
 
     /// Calls `visit` for every row between the bounds in key order, until it returns false. Keep it
     /// short: some engines cannot reuse freed space while it runs.

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use keelson_core::engine::{Change, Engine, EngineError, EngineSize, Table, WriteBatch};
+use keelson_core::engine::{Change, Engine, EngineError, EngineSize, GetRow, Table, WriteBatch};
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
 /// An engine that can be replaced by a copy.
@@ -172,6 +172,10 @@ impl Copying {
 impl Engine for MovableEngine {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
         self.current.read().get(table, key)
+    }
+
+    fn get_many(&self, read: &mut dyn FnMut(&GetRow<'_>)) -> Result<(), EngineError> {
+        self.current().get_many(read)
     }
 
     fn range(

@@ -4,10 +4,10 @@
 //! Keys lie in leaves (`leaf.rs`), and a directory maps the first key of each leaf to it. A lookup
 //! touches a few cache lines instead of the fifty of a skip list.
 //!
-//! There is one writer and any number of readers. Both locks are held for one leaf at a time: the
-//! directory's for reading, so that the leaf does not split meanwhile, and the leaf's. The writer
-//! waits for a reader only in the same leaf, a microsecond at most; readers wait for the writer
-//! likewise, and while a leaf splits. Versions of an unfinished transaction may already be in the
+//! There is one writer and any number of readers. A leaf's lock is held for that leaf only, and the
+//! directory's for reading for a few leaves at a time, so that they do not split meanwhile. The
+//! writer waits for a reader only in the same leaf, a microsecond at most, and before a split for
+//! some microseconds; readers wait for the writer likewise. Versions of an unfinished transaction may already be in the
 //! index: readers use a published revision and skip newer versions.
 
 use std::collections::BTreeMap;
@@ -23,6 +23,10 @@ use super::versions::{Stamp, Versions};
 
 /// Leaves by their lower bound; that of the first one is the empty key.
 type Directory = BTreeMap<Box<[u8]>, Arc<RwLock<Leaf>>>;
+
+/// The leaves that a reader visits before it lets a split pass. To find its place in the directory
+/// again costs as much as to count several leaves.
+const LEAVES_AT_ONCE: usize = 16;
 
 /// The index. Only the one writer calls `put`, `put_tombstone`, `restore` and `compact`.
 pub(super) struct KeyIndex {
@@ -122,8 +126,15 @@ impl KeyIndex {
             if !see(&leaf, start) {
                 return;
             }
-            match next_leaf(&directory, &from) {
-                Some(next) if range.reaches(next) => from = next.into(),
+            drop(leaf);
+            let mut behind = leaves_behind(&directory, &from);
+            for (begins, leaf) in behind.by_ref().take(LEAVES_AT_ONCE - 1) {
+                if !range.reaches(begins) || !see(&leaf.read(), 0) {
+                    return;
+                }
+            }
+            match behind.next() {
+                Some((begins, _)) if range.reaches(begins) => from = begins.clone(),
                 _ => return,
             }
         }
@@ -229,10 +240,12 @@ fn leaf_of<'a>(directory: &'a Directory, key: &[u8]) -> &'a RwLock<Leaf> {
     leaf
 }
 
-/// The lower bound of the leaf after that of the key.
-fn next_leaf<'a>(directory: &'a Directory, key: &[u8]) -> Option<&'a [u8]> {
-    let mut behind = directory.range::<[u8], _>((Bound::Excluded(key), Bound::Unbounded));
-    behind.next().map(|(begins, _)| &**begins)
+/// The leaves after that of the key.
+fn leaves_behind<'a>(
+    directory: &'a Directory,
+    key: &[u8],
+) -> impl Iterator<Item = (&'a Box<[u8]>, &'a Arc<RwLock<Leaf>>)> + use<'a> {
+    directory.range::<[u8], _>((Bound::Excluded(key), Bound::Unbounded))
 }
 
 #[cfg(test)]
@@ -269,6 +282,8 @@ mod tests {
             let (from, to) = (key(1000), key(3000));
             let range = KeyRange::new(from.as_bytes(), to.as_bytes());
             assert_eq!(keys(&index, range, 2), expected[1000..3000]);
+            assert_eq!(index.count(range, 2), 2000);
+            assert_eq!(index.count(KeyRange::From(b""), 2), count);
             for key in &expected {
                 assert!(index.at(key.as_bytes(), 2).is_some());
                 assert!(index.at(key.as_bytes(), 1).is_none());

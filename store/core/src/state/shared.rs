@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
-use bytes::Bytes;
 use keelson_proto::mvccpb::KeyValue;
 use parking_lot::{Mutex, RwLock};
 
@@ -18,7 +17,7 @@ use super::revision::RowKey;
 use super::running::Divergence;
 use super::{Limits, rows};
 use crate::ClusterId;
-use crate::engine::{Engine, EngineError, Table};
+use crate::engine::{Engine, EngineError, GetRow, Table};
 use crate::tree::Tree;
 
 /// The active and the immutable memtable. A reader takes both at once. A row leaves `immutable`
@@ -200,6 +199,33 @@ pub(super) struct Reads<'a> {
 impl Reads<'_> {
     /// The pair in that row.
     pub(super) fn row(&self, key: RowKey) -> Result<KeyValue, ReadError> {
+        self.row_with(key, &|table, key| self.shared.engine.get(table, key))
+    }
+
+    /// Calls `see` with the pair of each row, until it returns false. The rows of the engine are
+    /// read together.
+    pub(super) fn each_row(
+        &self,
+        keys: &[RowKey],
+        mut see: impl FnMut(KeyValue) -> bool,
+    ) -> Result<(), ReadError> {
+        let mut outcome = Ok(());
+        self.shared.engine.get_many(&mut |get| {
+            for key in keys {
+                match self.row_with(*key, get).map(&mut see) {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    Err(error) => {
+                        outcome = Err(error);
+                        break;
+                    }
+                }
+            }
+        })?;
+        outcome
+    }
+
+    fn row_with(&self, key: RowKey, get: &GetRow<'_>) -> Result<KeyValue, ReadError> {
         let memtables = self.memtables;
         let fresh = memtables.active.get(key);
         let fresh = fresh.or_else(|| memtables.immutable.as_ref()?.get(key));
@@ -207,7 +233,7 @@ impl Reads<'_> {
             return Ok(rows::decode(row.clone())?);
         }
         let (bytes, len) = key.encode();
-        let row: Option<Bytes> = self.shared.engine.get(Table::Key, &bytes[..len])?;
+        let row = get(Table::Key, &bytes[..len])?;
         Ok(rows::decode(row.ok_or(ReadError::Missing(key))?)?)
     }
 

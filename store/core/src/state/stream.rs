@@ -111,17 +111,14 @@ impl RangeStream {
             rows.len() <= most
         });
         let (mut kvs, mut bytes) = (Vec::new(), 0);
-        for row in rows.iter().take(most) {
-            let mut kv = reads.row(*row)?;
+        reads.each_row(&rows[..most.min(rows.len())], |mut kv| {
             if self.request.keys_only {
                 kv.value.clear();
             }
             bytes += kv.encoded_len();
             kvs.push(kv);
-            if bytes >= self.chunk_bytes {
-                break;
-            }
-        }
+            bytes < self.chunk_bytes
+        })?;
         let more = kvs.len() < rows.len();
         Ok(StreamChunk { kvs, more })
     }

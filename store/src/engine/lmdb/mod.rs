@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ::heed::types::Bytes as Raw;
 use ::heed::{Database, Env, EnvOpenOptions, PutFlags, RoTxn, RwTxn, WithoutTls};
 use bytes::Bytes;
-use keelson_core::engine::{Change, Engine, EngineError, EngineSize, Table, WriteBatch};
+use keelson_core::engine::{Change, Engine, EngineError, EngineSize, GetRow, Table, WriteBatch};
 
 use errors::{WriteError, explain};
 
@@ -88,6 +88,25 @@ impl LmdbEngine {
         self.tables[usize::from(table as u8)]
     }
 
+    fn get_in(
+        &self,
+        txn: &RoTxn<'_, WithoutTls>,
+        table: Table,
+        key: &[u8],
+    ) -> Result<Option<Bytes>, EngineError> {
+        let (row_key, rest) = split(key);
+        let row = self.table(table).get(txn, row_key);
+        let Some(row) = row.map_err(|error| explain(&error))? else {
+            return Ok(None);
+        };
+        let Some(rest) = rest else {
+            return Ok(Some(Bytes::copy_from_slice(row)));
+        };
+        let rows = pack::rows(row)?;
+        let found = rows.iter().find(|(known, _)| *known == rest);
+        Ok(found.map(|(_, value)| Bytes::copy_from_slice(value)))
+    }
+
     /// Updates the recorded size after a write, so that reading it is cheap.
     fn measure(&self) -> ::heed::Result<()> {
         let txn = self.env.read_txn()?;
@@ -123,17 +142,14 @@ impl LmdbEngine {
 impl Engine for LmdbEngine {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
         let txn = self.env.read_txn().map_err(|error| explain(&error))?;
-        let (row_key, rest) = split(key);
-        let row = self.table(table).get(&txn, row_key);
-        let Some(row) = row.map_err(|error| explain(&error))? else {
-            return Ok(None);
-        };
-        let Some(rest) = rest else {
-            return Ok(Some(Bytes::copy_from_slice(row)));
-        };
-        let rows = pack::rows(row)?;
-        let found = rows.iter().find(|(known, _)| *known == rest);
-        Ok(found.map(|(_, value)| Bytes::copy_from_slice(value)))
+        self.get_in(&txn, table, key)
+    }
+
+    /// In one transaction: each locks the list of readers.
+    fn get_many(&self, read: &mut dyn FnMut(&GetRow<'_>)) -> Result<(), EngineError> {
+        let txn = self.env.read_txn().map_err(|error| explain(&error))?;
+        read(&|table, key| self.get_in(&txn, table, key));
+        Ok(())
     }
 
     fn range(

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::{Bound, RangeBounds};
 
 use bytes::Bytes;
-use keelson_core::engine::{Change, Table, WriteBatch};
+use keelson_core::engine::{Change, GetRow, Table, WriteBatch};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -96,6 +96,12 @@ fn check_reads(engine: &dyn Engine, rows: &Rows, rng: &mut ChaCha8Rng) {
         let (one, other) = (key(rng, table), key(rng, table));
         let expected = rows.get(&(table, one.clone())).cloned();
         assert_eq!(engine.get(table, &one).unwrap(), expected);
+        let other_expected = rows.get(&(table, other.clone())).cloned();
+        let mut together = |get: &GetRow<'_>| {
+            assert_eq!(get(table, &one).unwrap(), expected);
+            assert_eq!(get(table, &other).unwrap(), other_expected);
+        };
+        engine.get_many(&mut together).unwrap();
         let bound = |rng: &mut ChaCha8Rng, key| match rng.random_range(0..3) {
             0 => Bound::Included(key),
             1 => Bound::Excluded(key),
