@@ -1,4 +1,5 @@
-//! Applying committed puts: to fresh keys and to old ones, with the rows in memory and in LMDB.
+//! Applying committed puts: to fresh keys and to old ones, with the rows in memory and in LMDB,
+//! and to old ones with the running hash.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -30,6 +31,18 @@ fn main() {
             let dir = fresh(dir.path());
             let (mut machine, mut next) = (Machine::on_disk(dir.path()), 0);
             bench.iter_custom(|turns| turns_of(&mut machine, &mut next, keys, turns));
+        });
+    }
+    // In turn: their ratio is what the hash costs.
+    for (name, has_hash) in [("without_hash", false), ("with_hash", true)] {
+        group.bench_function(BenchmarkId::new("old_keys", name), |bench| {
+            let (machine, mut next) = (Machine::in_memory(), 0);
+            let mut machine = if has_hash {
+                machine.with_hash()
+            } else {
+                machine
+            };
+            bench.iter_custom(|turns| turns_of(&mut machine, &mut next, KEYS, turns));
         });
     }
     group.finish();

@@ -23,6 +23,7 @@ pub mod http1;
 pub mod machine;
 pub mod measure;
 pub mod memory;
+pub mod niced;
 pub mod progress;
 pub mod proxy;
 pub mod server;

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use keelson_core::engine::{Engine, MemoryEngine};
-use keelson_core::state::{Genesis, Limits, StateMachine};
+use keelson_core::state::{Genesis, HASH_SCHEME, Limits, StateMachine};
 use keelson_core::{
     ClusterId, Committed, Entry, EntryKind, Index, MemberId, ProposalId, Term, proposal,
 };
 use keelson_proto::etcdserverpb::{Member, PutRequest};
 use keelson_proto::internal::command::Op;
-use keelson_proto::internal::{AppliedMark, Command, ConfState};
+use keelson_proto::internal::hash_check::Step;
+use keelson_proto::internal::{AppliedMark, Command, ConfState, HashCheck};
 use keelson_store::internals::engine::{self, StorageEngine};
 use prost::Message;
 
@@ -88,6 +89,21 @@ impl Machine {
         if self.state.unflushed().records >= FLUSH_RECORDS as _ {
             self.flush();
         }
+    }
+
+    /// Begins the running hash, to which every later command adds what it changes.
+    pub fn with_hash(mut self) -> Machine {
+        let begin = HashCheck {
+            step: Step::Begin.into(),
+            scheme: HASH_SCHEME,
+            ..HashCheck::default()
+        };
+        let command = Command {
+            op: Some(Op::HashCheck(begin)),
+        };
+        let command = command.encode_to_vec();
+        self.apply(&proposal::encode(ProposalId::default(), &command));
+        self
     }
 
     /// Writes what was applied to the engine, as the flusher does beside the applier.

@@ -49,6 +49,10 @@ pub struct Plan {
     /// Seconds of puts, without the work and beside the reads.
     #[arg(long, default_value_t = 5)]
     pub seconds: u64,
+    /// Niceness of the reading client's thread, up to 19: a client on another host would take no
+    /// time from the member and from the puts. Linux only.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(i32).range(0..=19))]
+    pub client_nice: i32,
     /// Where bulk.md goes.
     #[arg(long)]
     pub out: Option<PathBuf>,

@@ -1,5 +1,6 @@
 //! The order of a run: servers, works.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
@@ -13,6 +14,7 @@ use super::{leases, reads, report};
 use crate::events::plan::Keys;
 use crate::events::puts::Puts;
 use crate::histogram::Histogram;
+use crate::niced;
 use crate::progress;
 use crate::server::Server;
 use crate::table;
@@ -80,8 +82,14 @@ async fn reading(plan: &Plan, work: Work, cluster: &Cluster) -> Result<Outcome> 
     let beside = std::thread::spawn(move || on_thread(puts, window));
     let peak = tokio::spawn(peak(pid, Instant::now() + window));
     let begin = Instant::now();
-    let done = reads::until(plan, work, &url, || beside.is_finished()).await?;
+    let beside = Arc::new(beside);
+    let (plan, putting) = (plan.clone(), Arc::clone(&beside));
+    let done = niced::on_thread(plan.client_nice, move || async move {
+        reads::until(&plan, work, &url, || putting.is_finished()).await
+    });
+    let done = done.await?;
     let took = begin.elapsed();
+    let beside = Arc::into_inner(beside).context("the reads go on")?;
     let beside = beside.join().map_err(|_| anyhow!("the puts panicked"))??;
     Ok(Outcome {
         alone,

@@ -10,6 +10,7 @@ use super::clients::Clients;
 use super::outcome::Outcome;
 use super::plan::{Plan, WORKS, Work};
 use super::{report, works};
+use crate::niced;
 use crate::progress;
 use crate::server::in_turn;
 use crate::table;
@@ -76,7 +77,10 @@ async fn one(plan: &Plan, work: Work, cluster: &Cluster) -> Result<Outcome> {
     tokio::time::sleep(WARM_UP).await;
     clients.measure();
     let begin = Instant::now();
-    let doing = works::work(plan, work, &urls[0]);
+    let (of_work, url) = (plan.clone(), urls[0].clone());
+    let doing = niced::on_thread(plan.client_nice, move || async move {
+        works::work(&of_work, work, &url).await
+    });
     let (bytes, peak) = watched(doing, pid, &clients).await?;
     let took = begin.elapsed();
     clients.end_measure();
