@@ -111,11 +111,12 @@ impl Store {
     }
 
     fn copy_and_log(&self) -> Result<(), Error> {
-        let (before, began) = (self.view().size(), Instant::now());
+        let before = self.view().size();
+        let active = self.inner.metrics.defragmentations.begin();
         match self.copy_engine() {
             Ok(true) => {
                 let after = self.view().size();
-                log(before, after, began.elapsed());
+                log(before, after, active.succeed());
                 Ok(())
             }
             Ok(false) => {

@@ -250,6 +250,10 @@ async fn a_member_and_its_stopped_directory_are_defragmented() {
     one.and(other).unwrap();
     let after = store.status();
     assert!(2 * after.db_size < before.db_size, "{before:?} {after:?}");
+    let mut metrics = keelson_port::metrics::Exposition::default();
+    store.metrics_text(&mut metrics);
+    let once = "\netcd_disk_backend_defrag_duration_seconds_count 1\n";
+    assert!(metrics.into_text().contains(once), "the second call waits");
     store.shutdown().await;
     drop(store);
     let used = || defragment_stopped(dir.path(), None);

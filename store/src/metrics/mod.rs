@@ -3,6 +3,7 @@
 
 mod certificates;
 mod compactions;
+mod defragmentations;
 mod peers;
 mod state;
 mod text;
@@ -19,6 +20,7 @@ use parking_lot::Mutex;
 use crate::Error;
 
 pub(crate) use compactions::{CompactionClock, CompactionDurations};
+pub(crate) use defragmentations::Defragmentations;
 pub(crate) use peers::{LinkCounts, LinkRead};
 pub use transfers::ReceivedSnapshots;
 pub(crate) use transfers::{Transfer, TransferCounts};
@@ -89,6 +91,7 @@ pub(crate) struct MemberMetrics {
     /// The snapshots of other members.
     pub(crate) received: Arc<ReceivedSnapshots>,
     pub(crate) compactions: CompactionDurations,
+    pub(crate) defragmentations: Defragmentations,
     /// The granted times to live, in `TTL_SECOND`s.
     pub(crate) lease_ttls: Histogram,
     /// Promotions of learners that failed, by the error's text.

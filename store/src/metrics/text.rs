@@ -264,6 +264,7 @@ impl Store {
         for (name, help, histogram) in histograms {
             out.histogram(name, help, histogram);
         }
+        metrics.defragmentations.write(out);
         gauges(
             out,
             &[
