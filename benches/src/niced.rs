@@ -1,5 +1,5 @@
-//! Work on a thread of its own, which may have a lower scheduling priority: a client that stands for
-//! one on another host takes no time then from the servers here.
+//! Work on a thread of its own, which may have a lower scheduling priority: a client that stands
+//! for one on another host takes no time then from the servers here.
 
 use std::future::Future;
 use std::time::Duration;

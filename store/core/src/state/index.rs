@@ -7,8 +7,8 @@
 //! There is one writer and any number of readers. A leaf's lock is held for that leaf only, and the
 //! directory's for reading for a few leaves at a time, so that they do not split meanwhile. The
 //! writer waits for a reader only in the same leaf, a microsecond at most, and before a split for
-//! some microseconds; readers wait for the writer likewise. Versions of an unfinished transaction may already be in the
-//! index: readers use a published revision and skip newer versions.
+//! some microseconds; readers wait for the writer likewise. Versions of an unfinished transaction
+//! may already be in the index: readers use a published revision and skip newer versions.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
