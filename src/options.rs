@@ -6,6 +6,7 @@ mod compaction;
 mod corruption;
 mod error;
 mod host;
+mod rates;
 mod space;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ use self::compaction::auto_compaction;
 use self::corruption::{corruption, gates_without_effect, refuse_unusual_times};
 pub(crate) use self::error::OptionsError;
 pub(crate) use self::host::{Bootstrap, ClusterList, HostOptions, ProxyTimes};
+use self::rates::rate_limits;
 use self::space::{bootstrap_defrag_bytes, quota_bytes};
 use self::traces::{of_members_only, tracing};
 use crate::flags::{self, Effect, Values, parse_cluster};
@@ -86,6 +88,7 @@ impl ProxyOptions {
             let why = "a proxy serves /metrics on --listen-client-urls";
             warnings.push(format!("--listen-metrics-urls has no effect: {why}"));
         }
+        warnings.extend(rates::unlimited_proxy(values));
         Ok(ProxyOptions {
             data_dir: data_dir(values),
             listeners: ClientListeners::from_values(
@@ -115,6 +118,7 @@ impl MemberOptions {
         let (peer_tls, self_signed) =
             options_tls::peer_tls(values, &urls.listen_peer, &mut warnings)?;
         warnings.extend(options_tls::open_to_all(&urls.listen_peer, &peer_tls));
+        warnings.extend(rates::bursts_without_limit(values));
         let metrics = metrics_urls(values)?;
         let mut config = config(values, &urls)?;
         config.peer_tls = peer_tls;
@@ -303,6 +307,7 @@ fn config(values: &Values, urls: &Addresses) -> Result<Config, OptionsError> {
         bcrypt_cost: bcrypt_cost(values.count("bcrypt-cost")),
         max_request_bytes: values.size("max-request-bytes"),
         max_concurrent_streams: values.count32("max-concurrent-streams"),
+        rate_limits: rate_limits(values),
         grpc_keepalive_min_ms: ms(values, "grpc-keepalive-min-time"),
         grpc_keepalive_interval_ms: ms(values, "grpc-keepalive-interval"),
         grpc_keepalive_timeout_ms: ms(values, "grpc-keepalive-timeout"),

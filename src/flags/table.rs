@@ -47,6 +47,14 @@ group! { MEMBER, "Member",
         "Maximum client request size in bytes the server will accept.";
     "max-concurrent-streams", Count32, "4294967295", Works =>
         "Maximum concurrent streams that each client can open at a time (4294967295: 4096).";
+    "connection-rate-limit", Count32, "0", Works =>
+        "Requests a second of one client connection (0: no limit). Keelson's own flag.";
+    "connection-rate-burst", Count32, "0", Works =>
+        "Requests at once with --connection-rate-limit (0: those of a second). Keelson's own flag.";
+    "user-rate-limit", Count32, "0", Works =>
+        "Requests a second of one authenticated user (0: no limit). Keelson's own flag.";
+    "user-rate-burst", Count32, "0", Works =>
+        "Requests at once with --user-rate-limit (0: those of a second). Keelson's own flag.";
     "grpc-keepalive-min-time", Duration, "5s", Works =>
         "Minimum duration interval that a client should wait before pinging server.";
     "grpc-keepalive-interval", Duration, "2h", Works =>

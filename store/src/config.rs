@@ -20,6 +20,7 @@ pub(crate) mod peer_tls;
 pub use initial_cluster::{BootstrapError, Founder};
 pub use keelson_port::url::{self, Scheme, Url, UrlError};
 
+pub use crate::edge::{RateLimit, RateLimits};
 pub use crate::engine::StorageEngine;
 pub use keelson_port::{AllowedNames, ClientTlsFiles, TlsFiles, TlsParameters};
 pub use peer_tls::PeerTlsFiles;
@@ -112,9 +113,10 @@ pub struct Config {
     pub bcrypt_cost: u32,
     /// Bytes of one client request, 1.5 MiB; [`REQUEST_BYTES_MAX`] at most.
     pub max_request_bytes: usize,
-    /// Concurrent streams (requests in flight) of one client connection. `u32::MAX`, etcd's
-    /// default, stands for 4,096: etcd has no limit there.
+    /// Requests in flight of one connection. `u32::MAX`, etcd's default, stands for 4,096.
     pub max_concurrent_streams: u32,
+    /// Requests a second of one client connection and of one user; no limits by default.
+    pub rate_limits: RateLimits,
     /// The least interval of a gRPC client's PINGs while it has a request, in milliseconds, 5,000;
     /// a client that pings more often is disconnected. 0 stands for five minutes, as in grpc-go.
     pub grpc_keepalive_min_ms: u64,
@@ -145,8 +147,7 @@ pub struct Config {
 
     /// The storage engine of the key space.
     pub storage_engine: StorageEngine,
-    /// Milliseconds between two background commits of the engine, 100. Durability does not depend
-    /// on it: the log provides that.
+    /// Milliseconds between two background commits of the engine, 100; the log is durable before.
     pub flush_interval_ms: u64,
     /// Applied records after which a commit is started early, 10,000.
     pub flush_records: usize,
@@ -203,6 +204,7 @@ impl Config {
             bcrypt_cost: 10,
             max_request_bytes: 1_572_864,
             max_concurrent_streams: u32::MAX,
+            rate_limits: RateLimits::default(),
             grpc_keepalive_min_ms: 5_000,
             grpc_keepalive_interval_ms: 2 * 60 * 60 * 1_000,
             grpc_keepalive_timeout_ms: 20_000,

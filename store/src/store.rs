@@ -271,17 +271,18 @@ impl Store {
     ) -> std::io::Result<()> {
         let limits = client_limits(&self.inner.config);
         let gate = crate::edge::Gate::default();
+        let has_v2 = self.config().enable_v2;
+        let calls = || self.inner.calls.clone();
+        let rates = crate::edge::Rates::new(self.config().rate_limits, calls());
         let more = |drain: &crate::edge::Drain| crate::edge::More {
-            interceptor: self
-                .config()
-                .enable_v2
-                .then(|| V2::new(self.clone(), drain, self.inner.calls.clone())),
+            interceptor: has_v2.then(|| V2::limited(self.clone(), drain, calls(), rates.clone())),
             routes: Default::default(),
             router: Default::default(),
             gate: Some(gate.clone()),
             unread: Default::default(),
-            calls: self.inner.calls.clone(),
+            calls: calls(),
             tracer: self.inner.traces.as_ref().map(Traces::tracer),
+            rates,
         };
         let serving = crate::edge::serve_clients(self.clone(), listeners, limits, more, shutdown);
         let opening = async {

@@ -26,7 +26,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tonic::body::Body;
 
+pub(super) use self::answer::failure;
 use super::go;
+use super::rates::OverLimit;
 use super::v3::Unread;
 
 /// The timeout for the body of a request that is one message.
@@ -85,6 +87,14 @@ pub(super) trait Calls: Send + Sync + 'static {
     /// Whether a client's certificate would name its user over gRPC. The gateway does not pass it
     /// on, and refuses such clients as etcd's does.
     fn has_certificate_users(&self) -> bool;
+
+    /// Charges the user of a call, which has these headers over HTTP, before its body is read.
+    ///
+    /// # Errors
+    /// The user has made too many calls.
+    fn charge(&self, _metadata: impl FnOnce() -> HeaderMap) -> Result<(), OverLimit> {
+        Ok(())
+    }
 
     /// The budget for large messages that clients have not read.
     fn unread(&self) -> &Unread;
@@ -154,13 +164,12 @@ fn admitted<C: Calls>(calls: &C, request: &Request) -> Result<(), Response> {
     if is_named && calls.has_certificate_users() {
         return Err(go::plain(StatusCode::BAD_REQUEST, COMMON_NAME));
     }
-    match *request.method() {
-        Method::POST => Ok(()),
-        _ => Err(go::plain(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "Method Not Allowed",
-        )),
+    if *request.method() != Method::POST {
+        let text = "Method Not Allowed";
+        return Err(go::plain(StatusCode::METHOD_NOT_ALLOWED, text));
     }
+    let charged = calls.charge(|| request::metadata(request.headers()));
+    charged.map_err(|over| over.answer(failure(&over.status())))
 }
 
 /// The value of a header, if it is text.

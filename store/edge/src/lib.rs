@@ -18,6 +18,7 @@ mod go;
 mod large;
 pub mod ops;
 mod passwords;
+mod rates;
 mod service;
 #[cfg(test)]
 mod tests;
@@ -43,6 +44,7 @@ pub use keelson_port::{
     Parkable, Parked, ServerTls, TlsError, TlsFiles, TlsParameters, certificate_ends, has_files,
     park, reload_files, warn_of_certificate_ends,
 };
+pub use rates::{RateLimit, RateLimits, Rates};
 pub use service::{GrpcService, Intercepted, Interceptor, PortServices};
 pub use traces::{BATCH_SPANS, Tracer};
 pub use v3::auth::{JwtError, JwtHash, JwtKeys, JwtMethod};
@@ -65,6 +67,8 @@ pub struct More<F> {
     pub calls: CallMetrics,
     /// Makes the spans of gRPC calls.
     pub tracer: Option<Tracer>,
+    /// The limits of rate for connections and users.
+    pub rates: Rates,
 }
 
 /// Serves a member's client port: the v3 services, the operator's paths, and the additions.
@@ -85,6 +89,7 @@ pub async fn serve_clients<B: Backend, F: Interceptor>(
         unread,
         calls,
         tracer,
+        rates,
     } = more(&drain);
     let gate_drain = drain.clone();
     let grpc = v3::Services::new(
@@ -94,7 +99,8 @@ pub async fn serve_clients<B: Backend, F: Interceptor>(
         routes,
         drain.clone(),
     )
-    .traced(tracer);
+    .traced(tracer)
+    .limited(rates.clone());
     let monitor = grpc.monitor();
     let grpc = Arc::new(grpc);
     let http = ops::client_router(backend, calls)
@@ -106,7 +112,7 @@ pub async fn serve_clients<B: Backend, F: Interceptor>(
         shutdown.await;
         trigger.begin();
     };
-    let services = PortServices::new(grpc, interceptor, http);
+    let services = PortServices::limited(grpc, interceptor, http, rates);
     let services = match gate {
         Some(gate) => services.behind(gate, gate_drain),
         None => services,

@@ -21,6 +21,7 @@ use tower::Service;
 use super::account::on_behalf_of;
 use super::gate::{self, Gate};
 use super::gateway::{self, BODY_TIMEOUT};
+use super::rates::{self, OverLimit, Rates};
 use super::v3::deadline;
 
 /// A gRPC service. tower's `Service` takes `&mut self`, and so would need a clone of every part
@@ -72,6 +73,8 @@ enum ResponseKind<F, B> {
     Grpc(F),
     /// The router.
     Http(Box<RouteFuture<Infallible>>),
+    /// A call that is refused before its service is reached.
+    Refused(Option<Box<Response<B>>>),
     /// An immediate answer of the interceptor.
     Now(Option<Response<axum::body::Body>>),
     /// A request that waits until the member is ready.
@@ -103,6 +106,10 @@ where
             ResponseKind::Grpc(grpc) => Pin::new(grpc)
                 .poll(cx)
                 .map_ok(|response| response.map(Either::Left)),
+            ResponseKind::Refused(response) => {
+                let response = response.take().expect("polled once");
+                Poll::Ready(Ok(response.map(Either::Left)))
+            }
             ResponseKind::Now(response) => {
                 let response = response.take().expect("polled once");
                 Poll::Ready(Ok(response.map(Either::Right)))
@@ -124,6 +131,11 @@ where
 pub trait Interceptor: Send + Sync + 'static {
     /// Answers the request, or returns it.
     fn intercept(&self, request: Request<Incoming>) -> Intercepted;
+
+    /// An error with this text for a path of its API; `None` for other paths.
+    fn error(&self, _path: &str, _text: &str) -> Option<Response<axum::body::Body>> {
+        None
+    }
 }
 
 /// The result of [`Interceptor::intercept`].
@@ -150,6 +162,10 @@ impl<F: Interceptor> Interceptor for Option<F> {
             None => Intercepted::Passed(request),
         }
     }
+
+    fn error(&self, path: &str, text: &str) -> Option<Response<axum::body::Body>> {
+        self.as_ref()?.error(path, text)
+    }
 }
 
 /// The services of a port: gRPC over HTTP/2, the rest over either version.
@@ -163,17 +179,29 @@ struct Parts<G, F> {
     grpc: G,
     interceptor: F,
     http: Router,
+    rates: Rates,
 }
 
 impl<G, F> PortServices<G, F> {
     /// Serves every request at once.
     pub fn new(grpc: G, interceptor: F, http: Router) -> PortServices<G, F> {
+        PortServices::limited(grpc, interceptor, http, Rates::default())
+    }
+
+    /// The same with limits for each connection.
+    pub(crate) fn limited(
+        grpc: G,
+        interceptor: F,
+        http: Router,
+        rates: Rates,
+    ) -> PortServices<G, F> {
         PortServices {
             parts: Arc::new(Parts {
                 grpc,
                 interceptor,
                 // Builds the router once; axum would otherwise do it for each request.
                 http: http.with_state(()),
+                rates,
             }),
             gate: None,
         }
@@ -224,8 +252,15 @@ impl<G: GrpcService, F: Interceptor> Serve for PortServices<G, F> {
 
 impl<G: GrpcService, F: Interceptor> Parts<G, F> {
     fn call(&self, request: Request<Incoming>) -> ResponseKind<G::Future, G::Body> {
-        if request.version() == Version::HTTP_2 && is_grpc(&request) {
-            return ResponseKind::Grpc(self.grpc.call(request));
+        let is_call = request.version() == Version::HTTP_2 && is_grpc(&request);
+        let path = request.uri().path();
+        match (self.rates.charge_connection(path), is_call) {
+            (Ok(()), true) => return ResponseKind::Grpc(self.grpc.call(request)),
+            (Ok(()), false) => {}
+            (Err(over), true) => {
+                return ResponseKind::Refused(Some(Box::new(over.status().into_http())));
+            }
+            (Err(over), false) => return ResponseKind::Now(Some(self.refusal(path, over))),
         }
         match self.interceptor.intercept(request) {
             Intercepted::Answered(response) => ResponseKind::Now(Some(response)),
@@ -234,6 +269,19 @@ impl<G: GrpcService, F: Interceptor> Parts<G, F> {
                 let request = bounded(request);
                 ResponseKind::Http(Box::new(Service::call(&mut self.http.clone(), request)))
             }
+        }
+    }
+}
+
+impl<G, F: Interceptor> Parts<G, F> {
+    /// The answer to a request over HTTP that is over a limit, in the form of its API.
+    fn refusal(&self, path: &str, over: OverLimit) -> Response<axum::body::Body> {
+        if let Some(answer) = self.interceptor.error(path, &rates::text()) {
+            return over.answer(answer);
+        }
+        match gateway::owns(path) {
+            true => over.answer(gateway::failure(&over.status())),
+            false => over.page(),
         }
     }
 }

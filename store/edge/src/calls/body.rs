@@ -1,15 +1,17 @@
 //! The bodies of calls, which count their messages.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::Response;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tonic::Status;
 use tonic::body::Body;
+use tonic::codegen::StdError;
 
 use super::{CallCount, CallMetrics};
+use crate::rates::Meter;
 
 /// The head of a gRPC message: a flag, and the length in four bytes.
 const HEAD_BYTES: usize = 5;
@@ -89,7 +91,7 @@ impl HttpBody for CallBody {
             count,
             messages,
         } = self.get_mut();
-        let frame = std::task::ready!(Pin::new(body).poll_frame(cx));
+        let frame = ready!(Pin::new(body).poll_frame(cx));
         let (Some(Ok(piece)), Some(counted)) = (&frame, count.as_mut()) else {
             return Poll::Ready(frame);
         };
@@ -118,39 +120,74 @@ pub(crate) struct CountedRequest<R> {
     body: R,
     to: Option<(CallMetrics, usize)>,
     messages: MessageCounter,
+    /// Charges the messages of a stream, and holds them back.
+    meter: Option<Box<Meter>>,
 }
 
 impl<R> CountedRequest<R> {
-    pub(super) fn new(body: R, to: Option<(CallMetrics, usize)>) -> CountedRequest<R> {
+    pub(super) fn new(
+        body: R,
+        to: Option<(CallMetrics, usize)>,
+        meter: Option<Box<Meter>>,
+    ) -> CountedRequest<R> {
         CountedRequest {
             body,
             to,
             messages: MessageCounter::default(),
+            meter,
+        }
+    }
+
+    /// Counts the messages of a piece. `None`: it waits.
+    fn take(&mut self, piece: Frame<Bytes>) -> Result<Option<Frame<Bytes>>, Status> {
+        let Some(data) = piece.data_ref() else {
+            return Ok(Some(piece));
+        };
+        let (messages, bytes) = self.messages.take(data);
+        if let Some((calls, method)) = &self.to {
+            calls.received(*method, messages, bytes);
+        }
+        match &mut self.meter {
+            Some(meter) => meter.charge(piece, messages),
+            None => Ok(Some(piece)),
         }
     }
 }
 
-impl<R: HttpBody<Data = Bytes> + Unpin> HttpBody for CountedRequest<R> {
+impl<R> HttpBody for CountedRequest<R>
+where
+    R: HttpBody<Data = Bytes, Error: Into<StdError>> + Unpin,
+{
     type Data = Bytes;
-    type Error = R::Error;
+    type Error = StdError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, R::Error>>> {
-        let CountedRequest { body, to, messages } = self.get_mut();
-        let frame = std::task::ready!(Pin::new(body).poll_frame(cx));
-        if let (Some(Ok(piece)), Some((calls, method))) = (&frame, to)
-            && let Some(data) = piece.data_ref()
-        {
-            let (messages, bytes) = messages.take(data);
-            calls.received(*method, messages, bytes);
+    ) -> Poll<Option<Result<Frame<Bytes>, StdError>>> {
+        let counted = self.get_mut();
+        loop {
+            if let Some(meter) = &mut counted.meter
+                && let Some(piece) = ready!(meter.poll_held(cx))
+            {
+                return Poll::Ready(Some(Ok(piece)));
+            }
+            let piece = match ready!(Pin::new(&mut counted.body).poll_frame(cx)) {
+                Some(Ok(piece)) => piece,
+                Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
+                None => return Poll::Ready(None),
+            };
+            match counted.take(piece) {
+                Ok(None) => {}
+                Ok(Some(piece)) => return Poll::Ready(Some(Ok(piece))),
+                Err(over) => return Poll::Ready(Some(Err(over.into()))),
+            }
         }
-        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        let is_holding = self.meter.as_ref().is_some_and(|meter| meter.is_holding());
+        !is_holding && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -9,6 +9,7 @@ mod checks;
 mod clients;
 mod keys;
 mod methods;
+mod rates;
 mod text;
 
 use std::sync::Arc;
@@ -19,12 +20,15 @@ use http::HeaderMap;
 use keelson_port::metrics::Histogram;
 use tonic::{Code, Status};
 
+use crate::rates::Meter;
+
 pub(crate) use body::{CallBody, CountedRequest};
 use checks::Checks;
 use clients::ClientVersions;
 pub(crate) use keys::{COUNTED, Counted, KeyCounts};
 use methods::METHODS;
 pub(crate) use methods::Method;
+pub(crate) use rates::RateCounts;
 
 use crate::traces::ServerSpan;
 
@@ -66,6 +70,7 @@ struct Counts {
     versions: ClientVersions,
     checks: Checks,
     keys: KeyCounts,
+    rates: RateCounts,
 }
 
 /// The counts of a method.
@@ -96,6 +101,7 @@ impl CallMetrics {
             versions: ClientVersions::default(),
             checks: Checks::default(),
             keys: KeyCounts::default(),
+            rates: RateCounts::default(),
         }))
     }
 
@@ -115,6 +121,11 @@ impl CallMetrics {
         &self.0.keys
     }
 
+    /// The counts of what was over a limit of rate.
+    pub(crate) fn rates(&self) -> &RateCounts {
+        &self.0.rates
+    }
+
     /// Counts the beginning of a call.
     pub(crate) fn begin(&self, Method(method): Method) -> CallCount {
         let counts = &self.0.methods[method];
@@ -128,10 +139,15 @@ impl CallMetrics {
         }
     }
 
-    /// The same call's requests.
-    pub(crate) fn count_requests<R>(&self, of: Option<Method>, body: R) -> CountedRequest<R> {
+    /// The same call's requests, which `meter` charges if it is a stream's.
+    pub(crate) fn count_requests<R>(
+        &self,
+        of: Option<Method>,
+        body: R,
+        meter: Option<Box<Meter>>,
+    ) -> CountedRequest<R> {
         let to = of.map(|Method(method)| (self.clone(), method));
-        CountedRequest::new(body, to)
+        CountedRequest::new(body, to, meter)
     }
 
     /// Counts an answer of `/health`.

@@ -52,6 +52,7 @@ impl CallMetrics {
         self.0.versions.write(out);
         self.0.checks.write(out);
         self.0.keys.write(out);
+        self.0.rates.write(out);
     }
 
     fn each(

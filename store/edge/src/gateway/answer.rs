@@ -80,7 +80,7 @@ struct Failure<'a> {
 }
 
 /// The answer of a call that failed before its first message.
-pub(super) fn failure(status: &Status) -> Response {
+pub(crate) fn failure(status: &Status) -> Response {
     let failure = Failure {
         error: status.message(),
         message: status.message(),

@@ -113,7 +113,7 @@ fn call(method: &'static str, headers: &HeaderMap, body: Body) -> http::Request<
 /// The metadata of a call, as grpc-gateway derives it: `Grpc-Metadata-Hasleader` becomes
 /// `hasleader`. The token in `Authorization`, with or without `Bearer`, becomes `token`, by which
 /// the services find it.
-fn metadata(headers: &HeaderMap) -> HeaderMap {
+pub(super) fn metadata(headers: &HeaderMap) -> HeaderMap {
     let mut metadata = HeaderMap::new();
     for (name, value) in headers {
         let own = name.as_str().strip_prefix(METADATA);

@@ -58,7 +58,11 @@ pub(super) async fn add_user(auth: &mut Client, name: &str, role: &str) {
 
 /// A port with auth. `alice` may read and write `[a, c)`. Returns her token and root's.
 pub(super) async fn enabled() -> (Port, Client, String, String) {
-    let port = Port::start().await;
+    enabled_at(Port::start().await).await
+}
+
+/// The same of this port.
+pub(super) async fn enabled_at(port: Port) -> (Port, Client, String, String) {
     let mut auth = AuthClient::new(channel(&port).await);
     let role = AuthRoleAddRequest { name: "r".into() };
     auth.role_add(role).await.expect("a new role");

@@ -24,6 +24,7 @@ use tokio_rustls::TlsConnector;
 
 use super::*;
 use crate::backend::Backend;
+use crate::{CallMetrics, RateLimit, RateLimits, Rates};
 
 type Sender = hyper::client::conn::http2::SendRequest<Full<Bytes>>;
 
@@ -48,6 +49,10 @@ impl Authority {
     }
 
     async fn port(&self, dir: &Path) -> Port {
+        self.limited_port(dir, RateLimits::default()).await
+    }
+
+    async fn limited_port(&self, dir: &Path, limits: RateLimits) -> Port {
         let files = TlsFiles {
             cert: dir.join("cert.pem"),
             key: dir.join("key.pem"),
@@ -64,7 +69,10 @@ impl Authority {
                 .into_iter()
                 .map(|listener| Listener::new(listener, Some(tls.clone())))
                 .collect();
-            let more = |_: &_| crate::More::<()>::default();
+            let more = |_: &_| crate::More::<()> {
+                rates: Rates::new(limits, CallMetrics::default()),
+                ..Default::default()
+            };
             crate::serve_clients::<_, ()>(fake, listeners, Limits::default(), more, shutdown).await
         })
         .await
@@ -179,6 +187,26 @@ async fn the_common_name_of_a_client_without_a_token_is_its_user() {
     ] {
         assert_eq!(range(&mut sender, Some((name, value))).await, expected);
     }
+}
+
+/// The limit is the user's, on all its connections together.
+#[tokio::test]
+async fn the_users_of_certificates_are_limited() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let limits = RateLimits {
+        user: RateLimit::hourly(2),
+        ..RateLimits::default()
+    };
+    let port = authority.limited_port(dir.path(), limits).await;
+    enable_auth(&port).await;
+    for expected in ["", "", "etcdserver: too many requests"] {
+        let mut sender = authority.connect(&port, "root").await;
+        assert_eq!(range(&mut sender, None).await, expected);
+    }
+    let mut other = authority.connect(&port, "limited").await;
+    let denied = "etcdserver: permission denied";
+    assert_eq!(range(&mut other, None).await, denied);
 }
 
 /// etcd's answer: its gateway has one certificate for all clients.

@@ -19,6 +19,7 @@ mod lagging;
 mod leader;
 mod lease;
 mod lock;
+mod rates;
 mod shutdown;
 mod traces;
 mod turns;

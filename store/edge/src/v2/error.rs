@@ -90,6 +90,15 @@ impl KeyError {
         KeyError::new(Code::Unauthorized, "Insufficient credentials")
     }
 
+    /// etcd's error for what failed outside of the tree.
+    pub(super) fn other(cause: &str) -> KeyError {
+        KeyError {
+            code: Code::RaftInternal as u16,
+            cause: Cow::Owned(cause.as_bytes().to_vec()),
+            index: 0,
+        }
+    }
+
     pub(super) fn status(&self) -> StatusCode {
         described(self.code).1
     }

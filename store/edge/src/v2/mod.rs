@@ -66,6 +66,7 @@ use self::key_request::Parameters;
 use super::calls::CallMetrics;
 use super::go::{allow_any_origin, not_found_page};
 use super::large::LargeAnswers;
+use super::rates::{self, OverLimit, Rates, VerifiedUser};
 use super::service::{Intercepted, Interceptor};
 
 /// The largest listing, approximately, in bytes.
@@ -103,6 +104,7 @@ struct Api<B> {
     /// The budget for answers to changes and watches, and for errors.
     events: LargeAnswers,
     drain: Drain,
+    rates: Rates,
 }
 
 /// The redirect for a path outside the v2 API that is not clean. etcd redirects these too:
@@ -120,6 +122,11 @@ fn redirected<R>(request: &Request<R>) -> Option<Response> {
 impl<B: TreeBackend> V2<B> {
     /// The API of `backend`. Watches over HTTP/2 end when the drain begins.
     pub fn new(backend: B, drain: &Drain, calls: CallMetrics) -> V2<B> {
+        V2::limited(backend, drain, calls, Rates::default())
+    }
+
+    /// The same with limits of rate for its users.
+    pub fn limited(backend: B, drain: &Drain, calls: CallMetrics, rates: Rates) -> V2<B> {
         V2(Arc::new(Api {
             answers: answer::Answers::new(backend.cluster_id()),
             auth: auth::Auth::default(),
@@ -128,6 +135,7 @@ impl<B: TreeBackend> V2<B> {
             listings: LargeAnswers::within(ANSWERS_BYTES_MAX),
             events: LargeAnswers::within(ANSWERS_BYTES_MAX),
             drain: drain.clone(),
+            rates,
             backend,
         }))
     }
@@ -182,7 +190,10 @@ impl<B: TreeBackend> V2<B> {
         let mut response = match parts.method {
             // A browser's preflight request, for any path.
             Method::OPTIONS => Response::default(),
-            _ => self.0.serve(&parts, body, parameters).await,
+            _ => match self.0.charge_user(&parts).await {
+                Ok(()) => self.0.serve(&parts, body, parameters).await,
+                Err(over) => over.answer(self.0.error(parts.uri.path(), &rates::text())),
+            },
         };
         allow_any_origin(response.headers_mut());
         response
@@ -207,9 +218,35 @@ impl<B: TreeBackend> Interceptor for V2<B> {
             }
         }
     }
+
+    fn error(&self, path: &str, text: &str) -> Option<Response> {
+        let mut response = V2::<B>::owns(path).then(|| self.0.error(path, text))?;
+        allow_any_origin(response.headers_mut());
+        Some(response)
+    }
 }
 
 impl<B: TreeBackend> Api<B> {
+    /// Charges the user whose password is in the request, before its body is read. Another request
+    /// is refused later, or a guest's, and charges no user.
+    async fn charge_user(&self, parts: &Parts) -> Result<(), OverLimit> {
+        if !self.rates.limits_users() {
+            return Ok(());
+        }
+        match auth::access::user_name(self, &parts.headers).await {
+            Some(name) => self.rates.charge(VerifiedUser::V2(name)),
+            None => Ok(()),
+        }
+    }
+
+    /// An error that no resource has made, in the form of the path's resource.
+    fn error(&self, path: &str, text: &str) -> Response {
+        match below(path.as_bytes(), keys::PREFIX) {
+            Some(_) => self.answers.key_error(&KeyError::other(text)),
+            None => answer::message(StatusCode::INTERNAL_SERVER_ERROR, text),
+        }
+    }
+
     async fn serve<R>(&self, parts: &Parts, body: R, parameters: Option<Parameters>) -> Response
     where
         R: HttpBody<Data = Bytes, Error: Into<BoxError>>,

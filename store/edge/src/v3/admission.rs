@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 
-use http::{Request, Response};
+use http::{Extensions, HeaderMap, Request, Response};
 use tonic::Status;
 use tonic::body::Body;
 use tower::Service as Serve;
@@ -12,7 +12,8 @@ use super::{Answering, RequestBody, Service, Services};
 use crate::Error;
 use crate::backend::Backend;
 use crate::calls::{CountedRequest, Method};
-use crate::turns::{Entry, TurnLimits, WaitingTurn};
+use crate::rates::{OverLimit, Rates, VerifiedUser};
+use crate::turns::{Account, Entry, TurnLimits, WaitingTurn};
 
 /// The calls of one account in work are half of what one HTTP/2 connection may have, so that an
 /// account waits for itself before the connection does.
@@ -35,6 +36,18 @@ impl Service {
 }
 
 impl<B: Backend> Services<B> {
+    /// The same with limits of rate.
+    pub(crate) fn limited(self, rates: Rates) -> Services<B> {
+        Services { rates, ..self }
+    }
+
+    /// The same with another admission.
+    #[cfg(test)]
+    pub(crate) fn with_turns(mut self, limits: TurnLimits) -> Services<B> {
+        self.turns = crate::turns::Turns::new(limits);
+        self
+    }
+
     /// Begins a call of one message, or has it wait for its turn.
     ///
     /// # Errors
@@ -44,7 +57,7 @@ impl<B: Backend> Services<B> {
         service: Service,
         request: Request<R>,
         supervision: &mut Supervision,
-    ) -> Result<Answering, Error> {
+    ) -> Result<Answering, Status> {
         if service.takes_turns() {
             match self.turns.enter(
                 self.sessions
@@ -55,7 +68,7 @@ impl<B: Backend> Services<B> {
                     let counted = self.counted(supervision.method(), request);
                     return Ok(self.serve(service, counted, Some(turn)));
                 }
-                Entry::Refused => return Err(Error::TooManyRequests),
+                Entry::Refused => return Err(Error::TooManyRequests.into()),
             }
         }
         let counted = self.counted(supervision.method(), request);
@@ -69,8 +82,39 @@ impl<B: Backend> Services<B> {
         request: Request<R>,
     ) -> Request<CountedRequest<R>> {
         let (parts, body) = request.into_parts();
-        let body = self.calls.count_requests(method, body);
+        let body = self.calls.count_requests(method, body, None);
         Request::from_parts(parts, body)
+    }
+
+    /// The same of a stream, each of whose messages is a request of its user and connection.
+    pub(super) fn metered<R>(
+        &self,
+        method: Option<Method>,
+        request: Request<R>,
+    ) -> Request<CountedRequest<R>> {
+        let (parts, body) = request.into_parts();
+        let account = || self.sessions.account(&parts.headers, &parts.extensions);
+        let meter = self.rates.meter(account);
+        let body = self.calls.count_requests(method, body, meter);
+        Request::from_parts(parts, body)
+    }
+
+    /// Charges the user of a call that has these headers. One without a user is free.
+    ///
+    /// # Errors
+    /// The user has made too many calls.
+    pub(super) fn charge_user(
+        &self,
+        headers: &HeaderMap,
+        extensions: &Extensions,
+    ) -> Result<(), OverLimit> {
+        if !self.rates.limits_users() {
+            return Ok(());
+        }
+        match self.sessions.account(headers, extensions) {
+            Account::User(name) => self.rates.charge(VerifiedUser::V3(name)),
+            Account::Connection(_) => Ok(()),
+        }
     }
 }
 

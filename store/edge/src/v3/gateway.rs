@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 
-use http::{Request, Response};
+use http::{Extensions, HeaderMap, Request, Response};
 use tonic::Status;
 use tonic::body::Body;
 
@@ -14,6 +14,7 @@ use super::{admit, message_bytes_max, requires_leader, reword};
 use crate::backend::Backend;
 use crate::calls::Method;
 use crate::gateway::Calls;
+use crate::rates::OverLimit;
 
 impl<B: Backend> Calls for Services<B> {
     async fn answer(&self, mut request: Request<Body>) -> Response<Body> {
@@ -36,6 +37,14 @@ impl<B: Backend> Calls for Services<B> {
         self.backend.has_certificate_users() && self.backend.auth_enabled()
     }
 
+    fn charge(&self, metadata: impl FnOnce() -> HeaderMap) -> Result<(), OverLimit> {
+        match self.rates.limits_users() {
+            // The gateway passes on no name of a certificate.
+            true => self.charge_user(&metadata(), &Extensions::default()),
+            false => Ok(()),
+        }
+    }
+
     fn unread(&self) -> &Unread {
         &self.unread
     }
@@ -48,7 +57,7 @@ impl<B: Backend> Services<B> {
             return Status::from(error).into_http();
         }
         if path == WATCH {
-            let watching = self.watch(self.counted(method, request)).await;
+            let watching = self.watch(self.metered(method, request)).await;
             return watching.unwrap_or_else(|never| match never {});
         }
         let keeps_alive = path == lease::KEEP_ALIVE;
@@ -61,7 +70,10 @@ impl<B: Backend> Services<B> {
             return deadline::exceeded().into_http();
         }
         let answering = async {
-            if !own.takes_turns() || keeps_alive {
+            if keeps_alive {
+                return self.serve(own, self.metered(method, request), None).await;
+            }
+            if !own.takes_turns() {
                 return self.serve(own, self.counted(method, request), None).await;
             }
             let account = self

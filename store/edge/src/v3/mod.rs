@@ -67,6 +67,7 @@ use super::service::GrpcService;
 use super::turns::{Turns, WaitingTurn};
 use crate::Error;
 use crate::calls::{CallBody, CallMetrics};
+use crate::rates::Rates;
 use crate::traces::Tracer;
 use keelson_port::{Drain, Incoming};
 
@@ -101,6 +102,7 @@ pub struct Services<B: Backend> {
     calls: CallMetrics,
     tracer: Option<Tracer>,
     turns: Arc<Turns>,
+    rates: Rates,
 }
 
 /// The method of watches.
@@ -173,6 +175,7 @@ impl<B: Backend> Services<B> {
             calls,
             tracer: None,
             turns: Turns::new(admission::LIMITS),
+            rates: Rates::default(),
             backend,
         }
     }
@@ -180,13 +183,6 @@ impl<B: Backend> Services<B> {
     /// The same with spans of calls.
     pub(crate) fn traced(self, tracer: Option<Tracer>) -> Services<B> {
         Services { tracer, ..self }
-    }
-
-    /// The same with another admission.
-    #[cfg(test)]
-    pub(crate) fn with_turns(mut self, limits: crate::turns::TurnLimits) -> Services<B> {
-        self.turns = Turns::new(limits);
-        self
     }
 
     /// What has to run while calls are served. It never returns.
@@ -292,24 +288,30 @@ impl<B: Backend> Services<B> {
         if deadline::has_passed(deadline) {
             return Call::Refused(Some(deadline::exceeded()));
         }
-        if path == WATCH {
-            return Call::Service(self.watch(self.counted(supervision.method(), request)));
-        }
         let service = path.get(1..).and_then(|rest| rest.split('/').next());
+        let service = service.and_then(Service::named);
+        if service != Some(Service::Health)
+            && let Err(over) = self.charge_user(request.headers(), request.extensions())
+        {
+            return Call::Refused(Some(over.status()));
+        }
+        if path == WATCH {
+            return Call::Service(self.watch(self.metered(supervision.method(), request)));
+        }
         let own = |answering| match deadline {
             Some(deadline) => Call::Timed(Timed::new(answering, deadline)),
             None => Call::Service(answering),
         };
         // Each of the other methods takes one message.
         let whole = |body: Incoming| body.within(MESSAGE_TIME_MAX);
-        match service.and_then(Service::named) {
+        match service {
             Some(service) if path == KEEP_ALIVE => {
-                let counted = self.counted(supervision.method(), request);
-                own(self.serve(service, counted, None))
+                let metered = self.metered(supervision.method(), request);
+                own(self.serve(service, metered, None))
             }
             Some(service) => match self.serve_admitted(service, request.map(whole), supervision) {
                 Ok(answering) => own(answering),
-                Err(refused) => Call::Refused(Some(refused.into())),
+                Err(refused) => Call::Refused(Some(refused)),
             },
             None => Call::Rest(Box::new(GrpcService::call(&self.rest, request))),
         }

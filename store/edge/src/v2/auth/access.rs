@@ -73,6 +73,19 @@ pub(in crate::v2) async fn require_root<B: TreeBackend>(
     }
 }
 
+/// The name of the user whose password is in the request; `None` while auth is off, and if the
+/// password is not right or too many wait to be checked.
+pub(in crate::v2) async fn user_name<B: TreeBackend>(
+    inner: &Api<B>,
+    headers: &HeaderMap,
+) -> Option<String> {
+    if authorization(headers).is_empty() || !records::is_enabled(&inner.backend) {
+        return None;
+    }
+    let user = authenticated(inner, headers).await.ok()??;
+    Some(user.name)
+}
+
 /// The user whose name and password are in the request.
 async fn authenticated<B: TreeBackend>(
     inner: &Api<B>,

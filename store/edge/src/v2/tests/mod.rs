@@ -41,6 +41,7 @@ async fn with(limits: Limits) -> Port {
                 unread: Default::default(),
                 calls: Default::default(),
                 tracer: None,
+                rates: Default::default(),
             };
             serve_clients(fake, listeners, limits, more, shutdown).await
         }
