@@ -48,6 +48,7 @@ pub const FILES: &[&str] = &[
     "store/port/src/metrics/process.rs",
     "store/port/src/socket.rs",
     "store/port/src/tls/files.rs",
+    "store/port/src/tls/reverse.rs",
     "store/port/src/tls/watched.rs",
     "store/src/disk/private.rs",
     "store/src/disk/read_only.rs",

@@ -1,51 +1,94 @@
 //! The names of an address, as Go's `LookupAddr` without cgo finds them: those of `/etc/hosts`, or
-//! those of the name servers of `/etc/resolv.conf`.
+//! those of the name servers of `/etc/resolv.conf`. A file that cannot be used has none; Go would
+//! query a name server on this host instead of the latter.
 
+use std::fs::File;
+use std::io::{self, Read};
 use std::net::IpAddr;
+use std::path::Path;
 use std::time::Duration;
 
-use hickory_resolver::TokioResolver;
-use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use hickory_resolver::config::ResolveHosts;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::proto::op::Query;
+use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
+use hickory_resolver::system_conf::parse_resolv_conf;
+use hickory_resolver::{Hosts, TokioResolver};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 /// The time limit of a lookup.
 const LOOKUP_MAX: Duration = Duration::from_secs(5);
 
+/// The longest part of a file that is read, in bytes.
+const FILE_BYTES_MAX: u64 = 4 << 20;
+
 /// All names of an address; none if the lookup fails.
 pub(super) async fn names_of(address: IpAddr) -> Vec<String> {
-    let Ok(Some(resolver)) = spawn_blocking(system_resolver).await else {
-        return Vec::new();
-    };
-    let looked_up = timeout(LOOKUP_MAX, lookup(&resolver, address)).await;
-    looked_up.unwrap_or_default()
+    names_by("/etc/hosts", "/etc/resolv.conf", address).await
 }
 
-/// The system's configuration as it is now.
-fn system_resolver() -> Option<TokioResolver> {
-    let mut builder = TokioResolver::builder_tokio().ok()?;
-    builder.options_mut().cache_size = 0;
-    builder.build().ok()
+/// The same by these files, as they are now.
+async fn names_by(
+    hosts: impl AsRef<Path> + Send + 'static,
+    servers: impl AsRef<Path> + Send + 'static,
+    address: IpAddr,
+) -> Vec<String> {
+    let read = move || {
+        let listed = listed(hosts.as_ref(), address).unwrap_or_default();
+        (listed, resolver(servers.as_ref()))
+    };
+    match spawn_blocking(read).await {
+        Ok((listed, Some(resolver))) if listed.is_empty() => {
+            let looked_up = timeout(LOOKUP_MAX, lookup(&resolver, address)).await;
+            looked_up.unwrap_or_default()
+        }
+        Ok((listed, _)) => listed,
+        Err(_) => Vec::new(),
+    }
+}
+
+fn open(path: &Path) -> io::Result<impl Read> {
+    Ok(File::open(path)?.take(FILE_BYTES_MAX))
+}
+
+/// The names in a file of hosts.
+fn listed(path: &Path, address: IpAddr) -> io::Result<Vec<String>> {
+    let mut hosts = Hosts::default();
+    hosts.read_hosts_conf(open(path)?)?;
+    let query = Query::query(Name::from(address), RecordType::PTR);
+    let found = hosts.lookup_static_host(&query);
+    Ok(found.map_or_else(Vec::new, |found| names_in(found.answers())))
+}
+
+/// The name servers in a file; `None` without any.
+fn resolver(path: &Path) -> Option<TokioResolver> {
+    let mut text = Vec::new();
+    open(path).ok()?.read_to_end(&mut text).ok()?;
+    let (config, mut options) = parse_resolv_conf(text).ok()?;
+    options.cache_size = 0;
+    options.use_hosts_file = ResolveHosts::Never;
+    let builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+    builder.with_options(options).build().ok()
 }
 
 async fn lookup(resolver: &TokioResolver, address: IpAddr) -> Vec<String> {
     let found = resolver.lookup(Name::from(address), RecordType::PTR).await;
-    let found = found.into_iter().flat_map(|found| {
-        let names = found.answers().iter().map(|record| match &record.data {
-            RData::PTR(name) => Some(name.0.to_ascii()),
-            _ => None,
-        });
-        names.collect::<Vec<_>>()
+    found.map_or_else(|_| Vec::new(), |found| names_in(found.answers()))
+}
+
+fn names_in(records: &[Record]) -> Vec<String> {
+    let names = records.iter().filter_map(|record| match &record.data {
+        RData::PTR(name) => Some(name.0.to_ascii()),
+        _ => None,
     });
-    found.flatten().collect()
+    names.collect()
 }
 
 #[cfg(test)]
 mod tests {
     use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
-    use hickory_resolver::net::runtime::TokioRuntimeProvider;
     use hickory_resolver::proto::op::Message;
-    use hickory_resolver::proto::rr::Record;
     use hickory_resolver::proto::rr::rdata::PTR;
     use tokio::net::UdpSocket;
 
@@ -83,5 +126,27 @@ mod tests {
         let found = lookup(&resolver, [192, 0, 2, 1].into()).await;
         assert_eq!(found, ["a.example.", "b.example."]);
         serving.abort();
+    }
+
+    /// Without name servers the file of hosts was not read either.
+    #[tokio::test]
+    async fn the_file_of_hosts_counts_alone_and_first() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = |name: &str| dir.path().join(name);
+        let text = "192.0.2.1 a.example b.example # c.example\n192.0.2.2 d.example\n";
+        std::fs::write(path("hosts"), text).expect("room");
+        std::fs::write(path("garbage"), [b'\n', 0xff, 0, b'x']).expect("room");
+        // Nobody answers there, and nobody is asked.
+        std::fs::write(path("servers"), "nameserver 192.0.2.9\n").expect("room");
+        for servers in ["absent", "garbage", "servers"] {
+            let found = names_by(path("hosts"), path(servers), [192, 0, 2, 1].into());
+            let mut found = found.await;
+            found.sort();
+            assert_eq!(found, ["a.example.", "b.example."], "{servers}");
+        }
+        for (hosts, servers) in [("absent", "absent"), ("garbage", "garbage")] {
+            let found = names_by(path(hosts), path(servers), [192, 0, 2, 1].into());
+            assert!(found.await.is_empty(), "{hosts}");
+        }
     }
 }
