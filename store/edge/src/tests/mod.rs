@@ -21,6 +21,7 @@ mod lease;
 mod lock;
 mod rates;
 mod shutdown;
+mod streams;
 mod traces;
 mod turns;
 mod unread;
