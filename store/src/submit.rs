@@ -70,13 +70,25 @@ impl Store {
         op: Op,
         at_timeout: AtTimeout,
     ) -> Result<Response, NoOutcome> {
-        let command = Command {
-            op: Some(match self.signs() {
-                true => self.caller.signed(op),
-                false => op,
-            }),
+        let signs = self.signs();
+        // A user of a certificate may come before this member has applied that auth is enabled.
+        let again = match &*self.caller {
+            Caller::User { .. } if !signs => Some(self.caller.signed(op.clone())),
+            _ => None,
         };
-        Ok(self.submit_or_wait(command, at_timeout).await??)
+        let op = match signs {
+            true => self.caller.signed(op),
+            false => op,
+        };
+        let command = Command { op: Some(op) };
+        match (self.submit_or_wait(command, at_timeout).await?, again) {
+            // Refused at its entry, without effect: auth is enabled here now.
+            (Err(StateError::UserEmpty), Some(op)) if self.signs() => {
+                let command = Command { op: Some(op) };
+                Ok(self.submit_or_wait(command, at_timeout).await??)
+            }
+            (outcome, _) => Ok(outcome?),
+        }
     }
 
     /// Whether the log names this handle's caller. A client's only while auth is enabled. The

@@ -1,6 +1,7 @@
 //! Auth of members that serve clients.
 
 mod cluster;
+mod enabling;
 
 use std::time::Duration;
 

@@ -130,8 +130,13 @@ async fn range(sender: &mut Sender, field: Option<(&str, &str)>) -> String {
     })
 }
 
-async fn enable_auth(port: &Port) {
+async fn change(port: &Port, op: AuthOp) {
     let member = port.fake.acting_as(Caller::Member);
+    let change = AuthChange { op: Some(op) };
+    member.auth_change(change).await.expect("it is allowed");
+}
+
+async fn add_users(port: &Port) {
     let user = |name: &str| AuthUserAddRequest {
         name: name.into(),
         options: Some(keelson_proto::authpb::UserAddOptions { no_password: true }),
@@ -141,15 +146,57 @@ async fn enable_auth(port: &Port) {
         user: name.into(),
         role: "root".into(),
     };
-    let secret = Bytes::from_static(b"secret");
     for op in [
         AuthOp::UserAdd(user("root")),
         AuthOp::UserGrantRole(grant("root")),
         AuthOp::UserAdd(user("limited")),
-        AuthOp::Enable(AuthEnable { secret }),
     ] {
-        let change = AuthChange { op: Some(op) };
-        member.auth_change(change).await.expect("it is allowed");
+        change(port, op).await;
+    }
+}
+
+async fn enable_auth(port: &Port) {
+    add_users(port).await;
+    let secret = Bytes::from_static(b"secret");
+    change(port, AuthOp::Enable(AuthEnable { secret })).await;
+}
+
+/// A stream of one watcher, with the bytes that were read ahead.
+struct Watch(hyper::body::Incoming, Vec<u8>);
+
+impl Watch {
+    async fn of(sender: &mut Sender, key: &'static str) -> Watch {
+        let create = WatchCreateRequest {
+            key: key.into(),
+            ..Default::default()
+        };
+        let message = WatchRequest {
+            request_union: Some(watch_request::RequestUnion::CreateRequest(create)),
+        };
+        let mut body = vec![0; 4];
+        body.push(u8::try_from(message.encoded_len()).unwrap());
+        body.extend(message.encode_to_vec());
+        let request = Request::post("https://localhost/etcdserverpb.Watch/Watch")
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .body(Full::new(Bytes::from(body)));
+        let answer = within(sender.send_request(request.unwrap())).await.unwrap();
+        Watch(answer.into_body(), Vec::new())
+    }
+
+    async fn next(&mut self) -> WatchResponse {
+        loop {
+            if let [_, a, b, c, d, rest @ ..] = &self.1[..] {
+                let length = u32::from_be_bytes([*a, *b, *c, *d]) as usize;
+                if let Some((message, rest)) = rest.split_at_checked(length) {
+                    let message = WatchResponse::decode(message).unwrap();
+                    self.1 = rest.to_vec();
+                    return message;
+                }
+            }
+            let frame = within(self.0.frame()).await.expect("it goes on").unwrap();
+            self.1.extend(frame.into_data().expect("a piece"));
+        }
     }
 }
 
@@ -186,6 +233,45 @@ async fn the_common_name_of_a_client_without_a_token_is_its_user() {
         ),
     ] {
         assert_eq!(range(&mut sender, Some((name, value))).await, expected);
+    }
+}
+
+/// It ended when auth was enabled, as one without a user, at a member that had not applied it yet.
+#[tokio::test]
+async fn a_watch_of_before_auth_was_enabled_is_its_certificates_users() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let port = authority.port(dir.path()).await;
+    add_users(&port).await;
+    let mut senders = Vec::new();
+    let mut watches = Vec::new();
+    for name in ["root", "limited", ""] {
+        let mut sender = authority.connect(&port, name).await;
+        let mut watch = Watch::of(&mut sender, "a").await;
+        let created = watch.next().await;
+        assert!(created.created && !created.canceled, "{name}: auth is off");
+        senders.push(sender);
+        watches.push(watch);
+    }
+    let secret = Bytes::from_static(b"secret");
+    change(&port, AuthOp::Enable(AuthEnable { secret })).await;
+    let put = PutRequest {
+        key: "a".into(),
+        ..Default::default()
+    };
+    let root = Caller::User {
+        name: "root".to_owned(),
+        since: 0,
+    };
+    port.fake.acting_as(root).put(put).await.unwrap();
+    let [roots, others, nobodys] = &mut watches[..] else {
+        panic!("three watches");
+    };
+    let event = roots.next().await;
+    assert!(!event.canceled && event.events.len() == 1, "{event:?}");
+    for watch in [others, nobodys] {
+        let ended = watch.next().await;
+        assert!(ended.canceled && ended.events.is_empty(), "{ended:?}");
     }
 }
 

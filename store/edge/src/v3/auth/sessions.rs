@@ -103,11 +103,12 @@ impl<B: Backend> Sessions<B> {
         headers: &HeaderMap,
         extensions: &Extensions,
     ) -> Result<B, Error> {
-        if !self.is_enabled(headers).await {
-            return Ok(self.anonymous.clone());
-        }
+        let is_enabled = self.is_enabled(headers).await;
         match token_of(headers) {
-            Some(token) => self.with_token(token).await,
+            Some(token) if is_enabled => self.with_token(token).await,
+            Some(_) => Ok(self.anonymous.clone()),
+            // Also while auth is off: it may be enabled before the call ends, or be enabled at the
+            // entry of its command.
             None => Ok(match self.certificate_user(headers, extensions) {
                 Some(name) => self.anonymous.acting_as(Caller::User { name, since: 0 }),
                 None => self.anonymous.clone(),
@@ -164,9 +165,9 @@ impl<B: Backend> Sessions<B> {
     /// The user whom the client's certificate names. That of a proxy or gateway is not its clients'
     /// (etcd#9720): a call that was forwarded has no user.
     fn certificate_user(&self, headers: &HeaderMap, extensions: &Extensions) -> Option<String> {
-        let is_forwarded = FORWARDED.iter().any(|name| headers.contains_key(*name));
         let name = extensions.get::<ClientName>()?;
-        let counts = self.anonymous.has_certificate_users() && !is_forwarded;
+        let is_forwarded = || FORWARDED.iter().any(|name| headers.contains_key(*name));
+        let counts = self.anonymous.has_certificate_users() && !is_forwarded();
         counts.then(|| name.as_str().to_owned())
     }
 
