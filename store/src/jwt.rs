@@ -108,6 +108,7 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
+    use crate::edge::fuzzing;
 
     #[test]
     fn changed_files_are_read_again_and_bad_ones_are_not_used() {
@@ -139,5 +140,50 @@ mod tests {
         assert!(Arc::ptr_eq(&second, &tokens.keys()));
         touch("", 2);
         assert!(Arc::ptr_eq(&second, &tokens.keys.latest()));
+    }
+
+    /// What SIGHUP does. A file of the same size and time seems unchanged to every look.
+    #[test]
+    fn a_signal_has_a_new_key_used_and_a_broken_file_keeps_the_old_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secret");
+        let put = |text| {
+            fs::write(&path, text).unwrap();
+            let file = fs::File::options().write(true).open(&path).unwrap();
+            file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        };
+        put("key 1");
+        let tokens = JwtTokens::open(JwtFiles {
+            method: JwtMethod::named("HS256").unwrap(),
+            public: None,
+            private: Some(path.clone()),
+            ttl: Duration::from_secs(300),
+        });
+        let tokens = tokens.unwrap();
+        let readings = || {
+            let mut all = keelson_port::file_readings();
+            all.retain(|of| of.paths == [path.clone()]);
+            all.pop().expect("they are registered")
+        };
+        let end = Duration::from_secs(u32::MAX.into());
+        let token = || fuzzing::jwt(&tokens.keys(), "a", end).expect("a secret signs");
+        let accepts = |token: &str| {
+            fuzzing::name_of_jwt(&tokens.keys(), token, Duration::from_secs(1)).is_some()
+        };
+        let first = token();
+        put("key 2");
+        assert!(keelson_port::reload_files());
+        assert!(!accepts(&first), "the old key is gone");
+        let second = token();
+        assert_eq!((readings().failures, readings().is_current), (0, true));
+        let succeeded = readings().succeeded;
+        fs::write(&path, "").unwrap();
+        keelson_port::reload_files();
+        assert!(accepts(&second), "the old key stays in use");
+        assert!(!readings().is_current && 1 <= readings().failures);
+        assert!(readings().succeeded == succeeded);
+        put("key 3");
+        keelson_port::reload_files();
+        assert!(readings().is_current && !accepts(&second) && accepts(&token()));
     }
 }

@@ -62,9 +62,9 @@ pub use refusal::{is_host, refusal};
 pub use serve::Serve;
 pub use socket::{Socket, connect_unix};
 pub use tls::{
-    AllowedNames, CertificateEnd, ClientName, ClientTls, ClientTlsFiles, Made, ParametersError,
-    Protocol, Reload, ServerTls, TlsError, TlsFiles, TlsParameters, TlsSocket, TlsVersion, Watched,
-    certificate_ends, civil_days, common_name, common_name_of, has_files, p521_secret, register,
-    reload_files, warn_of_certificate_ends,
+    AllowedNames, CertificateEnd, ClientName, ClientTls, ClientTlsFiles, FileReadings, Made,
+    ParametersError, Protocol, Reload, ServerTls, TlsError, TlsFiles, TlsParameters, TlsSocket,
+    TlsVersion, Watched, certificate_ends, civil_days, common_name, common_name_of, file_readings,
+    has_files, p521_secret, register, reload_files, warn_of_certificate_ends,
 };
 pub use waker_set::{Terminates, Termination, WakerSet};

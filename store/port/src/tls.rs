@@ -13,6 +13,7 @@ mod files;
 mod names;
 mod p521;
 mod parameters;
+mod readings;
 mod reload;
 mod reverse;
 mod revocation;
@@ -43,8 +44,10 @@ pub use files::TlsError;
 pub(crate) use files::{identity, roots};
 pub use names::AllowedNames;
 pub use parameters::{ParametersError, TlsParameters, TlsVersion};
+pub use readings::FileReadings;
 pub use reload::{
-    Reload, certificate_ends, has_files, register, reload_files, warn_of_certificate_ends,
+    Reload, certificate_ends, file_readings, has_files, register, reload_files,
+    warn_of_certificate_ends,
 };
 pub(crate) use revocation::Revocations;
 pub(crate) use subject::serial_number;

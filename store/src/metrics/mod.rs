@@ -4,6 +4,7 @@
 mod certificates;
 mod compactions;
 mod defragmentations;
+mod files;
 mod peers;
 mod state;
 mod text;

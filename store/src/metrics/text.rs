@@ -4,11 +4,11 @@ use std::sync::atomic::Ordering;
 
 use keelson_core::MemberId;
 use keelson_core::node::Role;
-use keelson_port::certificate_ends;
 use keelson_port::metrics::Exposition;
+use keelson_port::{certificate_ends, file_readings};
 use keelson_proto::etcdserverpb::AlarmType;
 
-use super::{certificates, peers};
+use super::{certificates, files, peers};
 use crate::{Store, version};
 
 /// Name, help text and value of a metric with one series.
@@ -78,6 +78,7 @@ impl Store {
         self.alarm_text(out);
         self.divergence_text(out);
         certificates::write(out, certificate_ends());
+        files::write(out, &file_readings());
     }
 
     fn divergence_text(&self, out: &mut Exposition) {

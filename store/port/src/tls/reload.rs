@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 
 use super::expiry::{self, CertificateEnd};
+use super::readings::{self, FileReadings};
 
 /// What is made from files and can be made anew.
 pub trait Reload: Send + Sync {
@@ -18,6 +19,11 @@ pub trait Reload: Send + Sync {
     /// The ends of the certificates in use; none by default. Reads no file.
     fn certificate_ends(&self) -> Vec<CertificateEnd> {
         Vec::new()
+    }
+
+    /// How the files were read; `None` by default. Reads no file.
+    fn readings(&self) -> Option<FileReadings> {
+        None
     }
 }
 
@@ -45,6 +51,12 @@ pub fn reload_files() -> bool {
 /// Whether anything is registered.
 pub fn has_files() -> bool {
     !existing().is_empty()
+}
+
+/// How the files were read, one entry for each set of files.
+pub fn file_readings() -> Vec<FileReadings> {
+    let all = existing();
+    readings::joined(all.iter().filter_map(|one| one.readings()).collect())
 }
 
 /// The ends of the certificates in use.

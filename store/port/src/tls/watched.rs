@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use tracing::{info, warn};
 
 use super::expiry::{self, CertificateEnd};
+use super::readings::FileReadings;
 
 /// After this time files that could not be used are tried again, though they have not changed: the
 /// cause may have been another, such as a lack of descriptors.
@@ -34,8 +35,6 @@ type Make<T> = dyn Fn() -> Result<Made<T>, String> + Send + Sync;
 
 /// What is made from files.
 pub struct Watched<T> {
-    /// The files, in the log: "TLS files".
-    what: &'static str,
     paths: Vec<PathBuf>,
     make: Box<Make<T>>,
     /// Held while files are read: before `current`.
@@ -53,6 +52,7 @@ struct Look {
 struct Current<T> {
     value: Arc<T>,
     ends: Vec<CertificateEnd>,
+    readings: FileReadings,
 }
 
 /// Shows whether a file is the same as before; `None` of one that is gone.
@@ -72,8 +72,7 @@ impl<T: Send + Sync + 'static> Watched<T> {
         let made = make()?;
         expiry::warn_of_all(&made.ends);
         let watched = Arc::new(Watched {
-            what,
-            paths,
+            paths: paths.clone(),
             make: Box::new(move || make().map_err(|error| error.to_string())),
             look: Mutex::new(Look {
                 stamps,
@@ -82,6 +81,7 @@ impl<T: Send + Sync + 'static> Watched<T> {
             current: Mutex::new(Current {
                 value: Arc::new(made.value),
                 ends: made.ends,
+                readings: FileReadings::first(what, paths),
             }),
         });
         let weak: Weak<Watched<T>> = Arc::downgrade(&watched);
@@ -107,29 +107,30 @@ impl<T: Send + Sync + 'static> Watched<T> {
 
     fn remake(&self, look: &mut Look, stamps: Vec<Stamp>) {
         look.stamps = stamps;
+        let what = self.current.lock().readings.what;
         match (self.make)() {
             Ok(made) => {
                 match &made.trouble {
-                    None => info!(files = ?self.paths, "using the new {}", self.what),
+                    None => info!(files = ?self.paths, "using the new {what}"),
                     Some(error) => warn!(
                         %error,
                         "cannot use the new certificate and key; the former ones stay in use"
                     ),
                 }
                 expiry::warn_of_all(&made.ends);
-                *self.current.lock() = Current {
-                    value: Arc::new(made.value),
-                    ends: made.ends,
-                };
+                let mut current = self.current.lock();
+                current.value = Arc::new(made.value);
+                current.ends = made.ends;
+                current.readings.note(made.trouble.is_none());
                 look.retry = made.trouble.map(|_| Instant::now() + RETRY);
             }
             Err(error) => {
                 warn!(
                     %error,
-                    "cannot use the new {}; the former ones stay in use, and what the new ones \
-                     revoke is not revoked",
-                    self.what
+                    "cannot use the new {what}; the former ones stay in use, and what the new \
+                     ones revoke is not revoked"
                 );
+                self.current.lock().readings.note(false);
                 look.retry = Some(Instant::now() + RETRY);
             }
         }
@@ -148,6 +149,10 @@ impl<T: Send + Sync + 'static> super::Reload for Watched<T> {
 
     fn certificate_ends(&self) -> Vec<CertificateEnd> {
         self.current.lock().ends.clone()
+    }
+
+    fn readings(&self) -> Option<FileReadings> {
+        Some(self.current.lock().readings.clone())
     }
 }
 
