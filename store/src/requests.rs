@@ -239,7 +239,7 @@ impl Store {
         }
     }
 
-    /// The alarms as a member knows them that differs from the majority: for operators.
+    /// The alarms of this member's own state, without the log: a fenced member applies nothing.
     async fn local_alarms(&self, request: AlarmRequest) -> Result<AlarmResponse, Error> {
         self.authorize_now(Access::Command(&Op::Alarm(request)))
             .await?;

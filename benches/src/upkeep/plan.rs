@@ -48,7 +48,7 @@ pub struct Plan {
     /// Seconds for which a member is left alone before each work.
     #[arg(long, default_value_t = 2)]
     pub settle: u64,
-    /// Niceness of the thread that asks for the work and reads the snapshot, up to 19: a client on
+    /// Niceness of the thread that sends the requests and reads the snapshot, up to 19: a client on
     /// another host would take no time from the member and from the puts. Linux only.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(i32).range(0..=19))]
     pub client_nice: i32,

@@ -3,8 +3,9 @@
 //! Every some thousand entries, and when nothing more is written, the leader proposes a `COMPARE`.
 //! Each member notes its hash there and reports it. Once a majority of the voters has one value,
 //! the leader proposes it as the `VERDICT`, and a member that had another one serves no client from
-//! that entry on. The leader's own value has one vote. If no value can get a majority, it is
-//! not decidable which state is right: the CORRUPT alarm stops all clients, as in etcd.
+//! that entry on. The leader's own value has one vote. If no value can get a majority, also in a
+//! second comparison where voters were missing in the first, it is not decidable which state is
+//! right: the CORRUPT alarm stops all clients, as in etcd.
 
 use std::collections::BTreeMap;
 

@@ -40,7 +40,7 @@ impl CallSpan {
     }
 }
 
-/// Ids that nobody can foresee: a keyed hash of a counter, which costs no system call.
+/// Unpredictable ids: a keyed hash of a counter, which costs no system call.
 #[derive(Debug, Default)]
 pub(super) struct Ids {
     keys: RandomState,

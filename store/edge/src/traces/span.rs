@@ -218,7 +218,7 @@ fn integer(key: &str, value: i64) -> KeyValue {
     attribute(key, Value::IntValue(value))
 }
 
-/// The text of bytes, which protobuf wants in UTF-8.
+/// The text of bytes: a protobuf string is valid UTF-8.
 fn cut(value: &[u8]) -> String {
     let shown = &value[..value.len().min(TEXT_BYTES_MAX)];
     String::from_utf8_lossy(shown).into_owned()

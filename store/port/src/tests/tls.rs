@@ -128,13 +128,12 @@ async fn serve(files: TlsFiles) -> u16 {
 }
 
 pub(super) fn serve_on(listener: Listener) {
-    let listeners = vec![listener];
-    tokio::spawn(crate::serve(
-        listeners,
-        Versions,
-        Limits::default(),
-        std::future::pending(),
-    ));
+    serve_within(listener, Limits::default());
+}
+
+pub(super) fn serve_within(listener: Listener, limits: Limits) {
+    let (listeners, never) = (vec![listener], std::future::pending());
+    tokio::spawn(crate::serve(listeners, Versions, limits, never));
 }
 
 /// The answer to a request of HTTP/1.1, up to the end of its body.

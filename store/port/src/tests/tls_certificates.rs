@@ -14,9 +14,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-use super::tls::{PATIENCE, serve_on, touch};
+use super::tls::{PATIENCE, serve_on, serve_within, touch};
 use crate::tls::{AllowedNames, ClientTls, ClientTlsFiles, Protocol, ServerTls, TlsFiles};
-use crate::{Listener, reload_files};
+use crate::{Limits, Listener, reload_files};
 
 type Change = fn(&mut CertificateParams);
 
@@ -194,7 +194,28 @@ async fn hosts_that_are_allowed_are_those_of_the_certificate() {
     }
 }
 
-/// The list is read again when it changes, by a running server and by a client.
+/// GHSA-6vch: a client that stopped within its handshake held a connection of etcd.
+#[tokio::test]
+async fn a_handshake_that_stops_is_ended() {
+    let ca = Authority::new();
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = socket.local_addr().unwrap().port();
+    let tls = ServerTls::new(ca.server_files()).unwrap();
+    let limits = Limits {
+        first_bytes_timeout: Duration::from_millis(50),
+        ..Limits::default()
+    };
+    serve_within(Listener::new(socket, Some(tls)), limits);
+    let mut client = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    // The head of a ClientHello's record, and a part of the record.
+    client.write_all(&[0x16, 3, 1, 1, 0, 1]).await.unwrap();
+    let mut rest = Vec::new();
+    let ended = timeout(PATIENCE, client.read_to_end(&mut rest));
+    let _reset = ended.await.expect("the port ends it");
+}
+
+/// GHSA-3wh4: a revoked certificate was accepted by etcd. The list is read again when it changes, by
+/// a running server and by a client.
 #[tokio::test]
 async fn a_revoked_certificate_is_refused_from_the_next_handshake_on() {
     let ca = Authority::new();

@@ -136,7 +136,7 @@ mod tests {
         let text = "192.0.2.1 a.example b.example # c.example\n192.0.2.2 d.example\n";
         std::fs::write(path("hosts"), text).expect("room");
         std::fs::write(path("garbage"), [b'\n', 0xff, 0, b'x']).expect("room");
-        // Nobody answers there, and nobody is asked.
+        // No server answers at that address; a query would end as a timeout.
         std::fs::write(path("servers"), "nameserver 192.0.2.9\n").expect("room");
         for servers in ["absent", "garbage", "servers"] {
             let found = names_by(path("hosts"), path(servers), [192, 0, 2, 1].into());

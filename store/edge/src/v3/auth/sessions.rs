@@ -217,7 +217,7 @@ impl<B: Backend> Sessions<B> {
         // Before the look at the key.
         let here = backend.raft_status().applied;
         if let Some(claims) = Claims::verified(token, &backend.auth().secret) {
-            // A fenced member applies nothing more, and refuses whoever calls.
+            // A fenced member applies nothing more, so that this wait would time out.
             if here < claims.applied && !backend.is_fenced() {
                 let applied = backend.applied(claims.applied);
                 tokio::time::timeout(CATCH_UP_MAX, applied).await.ok()?;
