@@ -214,8 +214,8 @@ async fn a_handshake_that_stops_is_ended() {
     let _reset = ended.await.expect("the port ends it");
 }
 
-/// GHSA-3wh4: a revoked certificate was accepted by etcd. The list is read again when it changes, by
-/// a running server and by a client.
+/// GHSA-3wh4: a revoked certificate was accepted by etcd. The list is read again when it changes,
+/// by a running server and by a client.
 #[tokio::test]
 async fn a_revoked_certificate_is_refused_from_the_next_handshake_on() {
     let ca = Authority::new();
