@@ -315,6 +315,7 @@ fn config(values: &Values, urls: &Addresses) -> Result<Config, OptionsError> {
         warning_apply_ms: ms(values, newest(values, "warning-apply-duration")),
         extensive_metrics: values.text("metrics") == "extensive",
         tracing: tracing(values)?,
+        enable_pprof: values.boolean("enable-pprof"),
         command_line: std::env::args_os()
             .map(|word| word.to_string_lossy().into_owned())
             .collect(),

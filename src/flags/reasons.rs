@@ -11,7 +11,6 @@ pub(super) const ALWAYS_ON: &str = "it is always on";
 pub(super) const OWN_TIMES: &str = "a connection between members that is silent for 6 s is closed";
 pub(super) const V2_STAYS: &str = "the V2 API stays; --enable-v2=false turns it off";
 pub(super) const ONE_LEVEL: &str = "all parts of the program have the level of --log-level";
-pub(super) const NO_PPROF: &str = "it is a tool of Go; use perf";
 pub(super) const CUTS_WATCHES: &str = "a bound on reads would cut watches";
 pub(super) const OWN_STEPS: &str = "a compaction goes in small steps between other work";
 pub(crate) const NO_PAUSE: &str = "a member serves while it is defragmented";

@@ -3,8 +3,8 @@
 use super::{Effect::*, Flag, Group, Kind::*, group, reasons::*};
 
 group! { MONITORING, "Profiling and Monitoring",
-    "enable-pprof", Bool, "false", Inert(NO_PPROF) =>
-        "Enable runtime profiling data via HTTP server.";
+    "enable-pprof", Bool, "false", Works =>
+        "Enable runtime profiling data via HTTP server: /debug/pprof/profile on the client port.";
     "metrics", OneOf(&["basic", "extensive"]), "basic", Works =>
         "Set level of detail for exported metrics, specify 'extensive' to include server side\n\
          grpc histogram metrics.";

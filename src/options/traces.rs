@@ -28,10 +28,20 @@ pub(super) fn tracing(values: &Values) -> Result<Option<TracingConfig>, OptionsE
     }))
 }
 
-/// A line about flags that only a member has an effect of.
-pub(super) fn of_members_only(values: &Values) -> Option<String> {
-    let why = "a proxy makes no traces; it passes `traceparent` to the members";
-    is_enabled(values).then(|| format!("--enable-distributed-tracing has no effect: {why}"))
+/// Lines about flags that have an effect on members only.
+pub(super) fn of_members_only(values: &Values) -> impl Iterator<Item = String> {
+    let traces = (
+        is_enabled(values),
+        "--enable-distributed-tracing has no effect: a proxy makes no traces; it passes \
+         `traceparent` to the members",
+    );
+    let profiles = (
+        values.boolean("enable-pprof"),
+        "--enable-pprof has no effect: a proxy serves no profiles",
+    );
+    let lines = [traces, profiles].into_iter();
+    let given = lines.filter(|(is_given, _)| *is_given);
+    given.map(|(_, line)| line.to_owned())
 }
 
 fn is_enabled(values: &Values) -> bool {

@@ -303,4 +303,8 @@ impl Backend for Store {
     fn command_line(&self) -> Vec<String> {
         self.config().command_line.clone()
     }
+
+    fn serves_profiles(&self) -> bool {
+        self.config().enable_pprof
+    }
 }

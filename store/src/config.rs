@@ -43,8 +43,7 @@ pub struct Config {
     pub name: String,
     /// The member's durable state. The directory is created with mode 0700 if it is missing.
     pub data_dir: PathBuf,
-    /// The directory of the log, if not in `data_dir`, so that its fsyncs can have a disk of
-    /// their own.
+    /// The directory of the log, if not in `data_dir`: its fsyncs may have a disk of their own.
     pub wal_dir: Option<PathBuf>,
 
     /// The listen addresses for peers. Empty: no port is opened, for a single embedded member.
@@ -90,8 +89,7 @@ pub struct Config {
     pub snapshot_count: u64,
     /// Entries kept behind the snapshot, 5,000, so that a slow member needs no snapshot.
     pub snapshot_catchup_entries: u64,
-    /// Size of the key space, in bytes, at which writes fail with NOSPACE; 2 GiB. `u64::MAX`: no
-    /// limit.
+    /// Bytes of the key space at which writes fail with NOSPACE, 2 GiB; `u64::MAX` for no limit.
     pub quota_bytes: u64,
     /// Defragment after the start if that frees at least so many bytes; 0 for never.
     pub bootstrap_defrag_bytes: u64,
@@ -133,10 +131,11 @@ pub struct Config {
     pub extensive_metrics: bool,
     /// OpenTelemetry's spans of gRPC calls, and their collector; `None` for no spans.
     pub tracing: Option<TracingConfig>,
+    /// Serve profiles of the process on the client port.
+    pub enable_pprof: bool,
     /// The command line of the process, for `/debug/vars`.
     pub command_line: Vec<String>,
-    /// `--cors` and `--host-whitelist`: the origins and hosts that the client port accepts; all
-    /// by default.
+    /// `--cors` and `--host-whitelist`: what the client port accepts, by default all.
     pub access: Access,
 
     /// Serve the v2 HTTP API. On by default, unlike in etcd 3.4, since Deis uses it.
@@ -212,6 +211,7 @@ impl Config {
             warning_apply_ms: 100,
             extensive_metrics: false,
             tracing: None,
+            enable_pprof: false,
             command_line: Vec::new(),
             access: Access::default(),
             storage_engine: StorageEngine::DEFAULT,

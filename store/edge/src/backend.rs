@@ -299,4 +299,9 @@ pub trait Backend: Clone + Send + Sync + 'static {
 
     /// The command line of the process; empty when embedded.
     fn command_line(&self) -> Vec<String>;
+
+    /// Whether the port serves `/debug/pprof/`.
+    fn serves_profiles(&self) -> bool {
+        false
+    }
 }

@@ -1,11 +1,12 @@
-//! The operator's paths: `/health`, `/livez`, `/readyz`, `/metrics`, `/version`, `/debug/vars`, and
-//! `/members`, `/members/hashkv` and `/downgrade/enabled` on the peer port.
+//! The operator's paths: `/health`, `/livez`, `/readyz`, `/metrics`, `/version`, `/debug/vars`,
+//! `/debug/pprof/`, and `/members`, `/members/hashkv` and `/downgrade/enabled` on the peer port.
 
 mod downgrade;
 mod hash_kv;
 mod health;
 mod members;
 mod metrics;
+mod profile;
 mod vars;
 mod version;
 
@@ -19,9 +20,14 @@ use super::calls::CallMetrics;
 pub fn client_router<B: Backend>(backend: B, calls: CallMetrics) -> Router {
     let version = any(version::version::<B>).with_state(backend.clone());
     let vars = any(vars::vars::<B>).with_state(backend.clone());
+    let profiles = match backend.serves_profiles() {
+        true => profile::router(backend.clone()),
+        false => Router::new(),
+    };
     metrics_router(backend, calls)
         .route("/version", version)
         .route("/debug/vars", vars)
+        .merge(profiles)
 }
 
 /// The routes of `--listen-metrics-urls`, without a fallback.
