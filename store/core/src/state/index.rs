@@ -2,7 +2,9 @@
 //! `treeIndex`.
 //!
 //! Keys lie in leaves (`leaf.rs`), and a directory maps the first key of each leaf to it. A lookup
-//! touches a few cache lines instead of the fifty of a skip list.
+//! touches a few cache lines instead of the fifty of a skip list. How many keys of a leaf exist is
+//! in the directory as well (`counted_leaf.rs`): the response to a range has the number of all its
+//! keys, be it a page of a million.
 //!
 //! There is one writer and any number of readers. A leaf's lock is held for that leaf only, and the
 //! directory's for reading for a few leaves at a time, so that they do not split meanwhile. The
@@ -10,23 +12,26 @@
 //! some microseconds; readers wait for the writer likewise. Versions of an unfinished transaction
 //! may already be in the index: readers use a published revision and skip newer versions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map};
 use std::ops::Bound;
-use std::sync::Arc;
 
 use parking_lot::RwLock;
 
+use super::counted_leaf::CountedLeaf;
 use super::keys::KeyRange;
 use super::leaf::Leaf;
 use super::revision::RowKey;
 use super::versions::{Stamp, Versions};
 
 /// Leaves by their lower bound; that of the first one is the empty key.
-type Directory = BTreeMap<Box<[u8]>, Arc<RwLock<Leaf>>>;
+type Directory = BTreeMap<Box<[u8]>, CountedLeaf>;
 
 /// The leaves that a reader visits before it lets a split pass. To find its place in the directory
 /// again costs as much as to count several leaves.
 const LEAVES_AT_ONCE: usize = 16;
+
+/// The leaves whose numbers a count adds up before it lets a split pass: some ten microseconds.
+const LEAVES_COUNTED_AT_ONCE: usize = 512;
 
 /// The index. Only the one writer calls `put`, `put_tombstone`, `restore` and `compact`.
 pub(super) struct KeyIndex {
@@ -35,7 +40,7 @@ pub(super) struct KeyIndex {
 
 impl Default for KeyIndex {
     fn default() -> KeyIndex {
-        let first = (Box::default(), Arc::default());
+        let first = (Box::default(), CountedLeaf::default());
         KeyIndex {
             directory: RwLock::new(Directory::from([first])),
         }
@@ -91,25 +96,32 @@ impl KeyIndex {
         });
     }
 
-    /// The number of keys of the range that exist at the revision. A leaf that lies within the
-    /// range, and was not changed after the revision, is counted as a whole.
+    /// The number of keys of the range that exist at the revision. Leaves that lie within it are
+    /// not read, unless they were changed after the revision.
     pub(super) fn count(&self, range: KeyRange<'_>, revision: i64) -> usize {
+        let Some(first) = range.first() else {
+            return 0;
+        };
         if let KeyRange::One(key) = range {
             return usize::from(self.at(key, revision).is_some());
         }
         let mut count = 0;
-        self.each_leaf(range, |leaf, start| {
-            let entries = leaf.from(start);
-            let to_its_end = entries.last().is_none_or(|last| range.reaches(&last.key));
-            let known = leaf.count(revision).filter(|_| start == 0 && to_its_end);
-            count += known.unwrap_or_else(|| {
-                let reached = entries.iter().take_while(|entry| range.reaches(&entry.key));
-                let existing = reached.filter(|entry| entry.versions.at(revision).is_some());
-                existing.count()
-            });
-            to_its_end
-        });
-        count
+        let mut from: Box<[u8]> = first.into();
+        loop {
+            let directory = self.directory.read();
+            let mut behind = leaves_behind(&directory, &from, range);
+            let Some((mut next, mut last)) = behind.next() else {
+                let only = leaf_of(&directory, &from);
+                return count + only.count_part(&from, range, revision);
+            };
+            count += leaf_of(&directory, &from).count_part(&from, range, revision);
+            // A leaf with another one of the range behind it lies within the range.
+            for (begins, leaf) in behind.take(LEAVES_COUNTED_AT_ONCE) {
+                count += last.count(revision);
+                (next, last) = (begins, leaf);
+            }
+            from = next.clone();
+        }
     }
 
     /// Calls `see` with each leaf of the range and the place where the range begins in it, until
@@ -127,15 +139,15 @@ impl KeyIndex {
                 return;
             }
             drop(leaf);
-            let mut behind = leaves_behind(&directory, &from);
-            for (begins, leaf) in behind.by_ref().take(LEAVES_AT_ONCE - 1) {
-                if !range.reaches(begins) || !see(&leaf.read(), 0) {
+            let mut behind = leaves_behind(&directory, &from, range);
+            for (_, leaf) in behind.by_ref().take(LEAVES_AT_ONCE - 1) {
+                if !see(&leaf.read(), 0) {
                     return;
                 }
             }
             match behind.next() {
-                Some((begins, _)) if range.reaches(begins) => from = begins.clone(),
-                _ => return,
+                Some((begins, _)) => from = begins.clone(),
+                None => return,
             }
         }
     }
@@ -144,18 +156,9 @@ impl KeyIndex {
     pub(super) fn put(&self, key: &[u8], main: i64, sub: u32) -> Stamp {
         loop {
             let directory = self.directory.read();
-            let mut leaf = leaf_of(&directory, key).write();
-            match leaf.find(key) {
-                Ok(at) => return leaf.put(at, main, sub),
-                Err(at) if !leaf.is_full() => {
-                    let mut versions = Versions::default();
-                    let stamp = versions.put(main, sub);
-                    leaf.insert(at, key.into(), versions);
-                    return stamp;
-                }
-                Err(_) => {}
+            if let Some(stamp) = leaf_of(&directory, key).put(key, main, sub) {
+                return stamp;
             }
-            drop(leaf);
             drop(directory);
             self.split(key);
         }
@@ -164,20 +167,22 @@ impl KeyIndex {
     /// Adds a tombstone, which ends the key's generation.
     pub(super) fn put_tombstone(&self, key: &[u8], main: i64, sub: u32) {
         let directory = self.directory.read();
-        let mut leaf = leaf_of(&directory, key).write();
-        if let Ok(at) = leaf.find(key) {
-            leaf.put_tombstone(at, main, sub);
-        }
+        leaf_of(&directory, key).put_tombstone(key, main, sub);
     }
 
     /// Splits the leaf of the key. A key at its end gets a leaf of its own, so that keys inserted
     /// in order fill their leaves.
     fn split(&self, key: &[u8]) {
         let mut directory = self.directory.write();
-        let fresh = leaf_of(&directory, key).write().split_for(key);
+        let upto = (Bound::Unbounded, Bound::Included(key));
+        let (_, full) = directory
+            .range_mut::<[u8], _>(upto)
+            .next_back()
+            .expect(FIRST_LEAF);
+        let fresh = full.split_for(key);
         let begins = fresh.from(0).first().map_or(key, |entry| &entry.key);
         let begins = begins.into();
-        directory.insert(begins, Arc::new(RwLock::new(fresh)));
+        directory.insert(begins, CountedLeaf::new(fresh));
     }
 
     /// Fills an empty index with sorted keys.
@@ -187,13 +192,12 @@ impl KeyIndex {
         let mut begins: Box<[u8]> = Box::default();
         for (key, versions) in keys {
             if leaf.is_full() {
-                let full = std::mem::take(&mut leaf);
-                let full = Arc::new(RwLock::new(full));
+                let full = CountedLeaf::new(std::mem::take(&mut leaf));
                 directory.insert(std::mem::replace(&mut begins, key.clone()), full);
             }
             leaf.push(key, versions);
         }
-        directory.insert(begins, Arc::new(RwLock::new(leaf)));
+        directory.insert(begins, CountedLeaf::new(leaf));
     }
 
     /// Compacts the keys of the first leaf after `after`, and reports the rows that may be deleted.
@@ -210,11 +214,7 @@ impl KeyIndex {
             .range::<[u8], _>((after, Bound::Unbounded))
             .next()?;
         let begins = begins.clone();
-        let empty = {
-            let mut leaf = leaf.write();
-            leaf.retain(|entry| entry.versions.compact(revision, &mut drop_row));
-            leaf.is_empty()
-        };
+        let empty = leaf.compact(|entry| entry.versions.compact(revision, &mut drop_row));
         drop(directory);
         // The first leaf stays: it is the lower bound of all keys.
         if empty && !begins.is_empty() {
@@ -231,21 +231,26 @@ impl KeyIndex {
     }
 }
 
+/// The leaf that begins at the empty key is never removed.
+const FIRST_LEAF: &str = "the first leaf begins at the empty key";
+
 /// The leaf to which the key belongs.
-fn leaf_of<'a>(directory: &'a Directory, key: &[u8]) -> &'a RwLock<Leaf> {
+fn leaf_of<'a>(directory: &'a Directory, key: &[u8]) -> &'a CountedLeaf {
     let mut upto = directory.range::<[u8], _>((Bound::Unbounded, Bound::Included(key)));
-    let (_, leaf) = upto
-        .next_back()
-        .expect("the first leaf begins at the empty key");
-    leaf
+    upto.next_back().expect(FIRST_LEAF).1
 }
 
-/// The leaves after that of the key.
+/// The leaves after that of the key, which is in the range, whose lower bounds the range has.
 fn leaves_behind<'a>(
     directory: &'a Directory,
     key: &[u8],
-) -> impl Iterator<Item = (&'a Box<[u8]>, &'a Arc<RwLock<Leaf>>)> + use<'a> {
-    directory.range::<[u8], _>((Bound::Excluded(key), Bound::Unbounded))
+    range: KeyRange<'_>,
+) -> btree_map::Range<'a, Box<[u8]>, CountedLeaf> {
+    let end = match range {
+        KeyRange::Span(_, end) => Bound::Excluded(end),
+        KeyRange::One(_) | KeyRange::From(_) => Bound::Unbounded,
+    };
+    directory.range::<[u8], _>((Bound::Excluded(key), end))
 }
 
 #[cfg(test)]
@@ -345,13 +350,12 @@ mod tests {
         }
         index.put_tombstone(key(700).as_bytes(), 5, 0);
         let (mut whole, mut others) = (0, 0);
-        index.each_leaf(KeyRange::From(b""), |leaf, _| {
-            match leaf.count(4) {
+        for leaf in index.directory.read().values() {
+            match leaf.count_as_whole(4) {
                 Some(128) => whole += 1,
                 _ => others += 1,
             }
-            true
-        });
+        }
         assert_eq!((whole, others), (9, 1));
         let all = |revision| index.count(KeyRange::From(b""), revision);
         assert_eq!([1, 2, 4, 5, 9].map(all), [0, 1280, 1280, 1279, 1279]);

@@ -37,25 +37,43 @@ impl Leaf {
         &self.entries[at..]
     }
 
-    /// The number of keys that exist at a revision, if that can be answered without a look at each.
-    pub(super) fn count(&self, revision: i64) -> Option<usize> {
-        (self.newest <= revision).then_some(self.live)
+    /// The number of keys whose newest version is no tombstone.
+    pub(super) fn live(&self) -> usize {
+        self.live
     }
 
-    /// Adds a version of the key there.
-    pub(super) fn put(&mut self, at: usize, main: i64, sub: u32) -> Stamp {
-        let versions = &mut self.entries[at].versions;
-        self.live += usize::from(!versions.exists());
-        self.newest = self.newest.max(main);
-        versions.put(main, sub)
+    /// No version is newer than this revision.
+    pub(super) fn newest(&self) -> i64 {
+        self.newest
     }
 
-    /// Adds a tombstone of the key there.
-    pub(super) fn put_tombstone(&mut self, at: usize, main: i64, sub: u32) {
-        let versions = &mut self.entries[at].versions;
-        self.live -= usize::from(versions.exists());
-        self.newest = self.newest.max(main);
-        versions.put_tombstone(main, sub);
+    /// Adds a version of the key. `None` if the key is new and there is no room for it.
+    pub(super) fn put(&mut self, key: &[u8], main: i64, sub: u32) -> Option<Stamp> {
+        match self.find(key) {
+            Ok(at) => {
+                let versions = &mut self.entries[at].versions;
+                self.live += usize::from(!versions.exists());
+                self.newest = self.newest.max(main);
+                Some(versions.put(main, sub))
+            }
+            Err(at) if !self.is_full() => {
+                let mut versions = Versions::default();
+                let stamp = versions.put(main, sub);
+                self.insert(at, key.into(), versions);
+                Some(stamp)
+            }
+            Err(_) => None,
+        }
+    }
+
+    /// Adds a tombstone of the key, if it is there.
+    pub(super) fn put_tombstone(&mut self, key: &[u8], main: i64, sub: u32) {
+        if let Ok(at) = self.find(key) {
+            let versions = &mut self.entries[at].versions;
+            self.live -= usize::from(versions.exists());
+            self.newest = self.newest.max(main);
+            versions.put_tombstone(main, sub);
+        }
     }
 
     pub(super) fn is_full(&self) -> bool {

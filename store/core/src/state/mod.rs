@@ -62,6 +62,7 @@ pub mod auth;
 pub mod check;
 mod compact;
 mod compare;
+mod counted_leaf;
 mod counts;
 mod delete;
 mod downgrade;
