@@ -35,6 +35,11 @@ impl Store {
         if !request.serializable {
             self.read_index().await?;
         }
+        self.inner.metrics.ranges.of(self.range_now(request)).await
+    }
+
+    /// [`Store::range`] of what is applied.
+    async fn range_now(&self, request: RangeRequest) -> Result<RangeResponse, Error> {
         let view = self.view();
         let access = Access::Range(&request);
         let checked = self.check_read(&view, access)?;

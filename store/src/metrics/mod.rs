@@ -6,6 +6,7 @@ mod compactions;
 mod defragmentations;
 mod files;
 mod peers;
+mod ranges;
 mod state;
 mod text;
 mod transfers;
@@ -23,6 +24,7 @@ use crate::Error;
 pub(crate) use compactions::{CompactionClock, CompactionDurations};
 pub(crate) use defragmentations::Defragmentations;
 pub(crate) use peers::{LinkCounts, LinkRead};
+pub(crate) use ranges::RangeDurations;
 pub use transfers::ReceivedSnapshots;
 pub(crate) use transfers::{Transfer, TransferCounts};
 
@@ -93,6 +95,7 @@ pub(crate) struct MemberMetrics {
     pub(crate) received: Arc<ReceivedSnapshots>,
     pub(crate) compactions: CompactionDurations,
     pub(crate) defragmentations: Defragmentations,
+    pub(crate) ranges: RangeDurations,
     /// The granted times to live, in `TTL_SECOND`s.
     pub(crate) lease_ttls: Histogram,
     /// Promotions of learners that failed, by the error's text.

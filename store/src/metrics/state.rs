@@ -44,6 +44,7 @@ impl Store {
         let help = "Total number of db keys compacted.";
         let name = "etcd_debugging_mvcc_db_compaction_keys_total";
         out.counter(name, help, counts.swept);
+        self.inner.metrics.ranges.write(out);
         self.inner.metrics.compactions.write(out);
         self.revision_text(out, &view, counts.put_bytes);
     }

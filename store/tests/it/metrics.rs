@@ -121,6 +121,9 @@ async fn alerts_and_dashboard_find_their_series() -> anyhow::Result<()> {
         value(&series, "grpc_server_handling_seconds_count", puts),
         3.0
     );
+    let failed = Some(("success", "false"));
+    let name = "etcd_server_range_duration_seconds_count";
+    assert_eq!(value(&series, name, failed), 1.0);
     let name = "etcd_disk_wal_fsync_duration_seconds_count";
     assert!(value(&series, name, None) > 0.0);
     // The client port has the same.
