@@ -14,6 +14,7 @@ mod follows;
 mod hostile_v2;
 mod imports;
 mod jwt;
+mod node_etcd;
 mod python_etcd;
 mod python_v3;
 mod rust_client;
