@@ -6,6 +6,7 @@
 
 mod accounts;
 mod mask;
+mod mirror;
 mod newer;
 mod script;
 mod stream;
