@@ -96,6 +96,14 @@ impl Member {
         self.peer_url = peer_url.to_owned();
     }
 
+    /// Listens for peers at another URL than the one it advertises, from the next start on.
+    pub(super) fn listen_for_peers_at(&mut self, url: &str) {
+        let prefix = "--listen-peer-urls=";
+        for arg in self.args.iter_mut().filter(|arg| arg.starts_with(prefix)) {
+            *arg = format!("{prefix}{url}");
+        }
+    }
+
     /// Removes its data, as the loss of a disk does. It must not run.
     ///
     /// # Errors

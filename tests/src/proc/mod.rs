@@ -12,4 +12,5 @@ pub mod member;
 pub mod ports;
 pub mod process;
 pub mod proxy;
+pub mod relay;
 pub mod usage;

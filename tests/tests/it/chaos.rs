@@ -25,6 +25,7 @@ mod kubernetes;
 mod lost;
 mod membership;
 mod moves;
+mod partitions;
 mod releases;
 mod replace;
 mod watches;

@@ -22,7 +22,7 @@ const LARGE: (usize, usize) = (256 << 10, 100);
 const MANY: i64 = 400;
 
 /// The watchers of each member.
-fn plans(members: usize) -> Vec<WatcherPlan> {
+pub(super) fn plans(members: usize) -> Vec<WatcherPlan> {
     let all = WatchCreateRequest {
         key: "w/".into(),
         range_end: "w0".into(),
