@@ -4,6 +4,7 @@
 //! the role is decided here: a member's code is in `keelson-store`.
 
 mod announce;
+mod bucket;
 mod certificates;
 mod commands;
 mod configuration;

@@ -31,7 +31,7 @@ use self::rates::rate_limits;
 use self::space::{bootstrap_defrag_bytes, quota_bytes};
 use self::traces::{of_members_only, tracing};
 use crate::flags::{self, Effect, Values, parse_cluster};
-use crate::host::BackupPlan;
+use crate::host::{BackupPlan, BackupTarget};
 use crate::logging::LogOptions;
 use crate::options_jwt::jwt;
 use crate::options_tls::{self, SelfSigned, Upstream};
@@ -167,12 +167,14 @@ fn backup(values: &Values) -> Result<Option<BackupPlan>, OptionsError> {
     if interval < BACKUP_INTERVAL_MIN || keep == 0 {
         return Err(OptionsError::Backup);
     }
-    let dir = values.text("backup-dir");
-    Ok((!dir.is_empty()).then(|| BackupPlan {
-        dir: PathBuf::from(dir),
-        interval,
-        keep,
-    }))
+    Ok(match values.text("backup-dir") {
+        "" => None,
+        place => Some(BackupPlan {
+            target: BackupTarget::parse(place).map_err(OptionsError::BackupTarget)?,
+            interval,
+            keep,
+        }),
+    })
 }
 
 /// Whether the host may turn out to be a proxy, which advertises nothing.

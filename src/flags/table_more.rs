@@ -64,7 +64,8 @@ group! { FEATURES, "Features",
     "snapshot-catchup-entries", Count, "5000", Works =>
         "Number of entries kept for a slow follower after the log is compacted.";
     "backup-dir", Text, "", Works =>
-        "Directory in which this member saves snapshots at an interval; empty for none.";
+        "Directory, or s3://BUCKET/PREFIX, in which this member saves snapshots at an interval;\n\
+         empty for none.";
     "backup-interval", Duration, "1h", Works =>
         "Time between two snapshots of --backup-dir, 1s or more.";
     "backup-keep", Count, "24", Works =>

@@ -8,9 +8,9 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
+use super::backup::ScheduledBackups;
 use super::{
-    Companion, EndReason, StartError, backup, client_tls, founder, listen_for_clients, promotion,
-    shut_down,
+    Companion, EndReason, StartError, client_tls, founder, listen_for_clients, promotion, shut_down,
 };
 use crate::options::MemberOptions;
 use crate::signals::Signals;
@@ -49,7 +49,7 @@ pub(super) async fn run(
     tokio::spawn(crate::certificates::care(generated));
     let promotion = promotion::vote_when_in_sync(store.clone(), config.data_dir.clone());
     let promotion = tokio::spawn(promotion);
-    let backups = backup.map(|plan| tokio::spawn(backup::run(store.clone(), plan)));
+    let backups = backup.map(|plan| ScheduledBackups::start(store.clone(), plan));
     let companion = companion.map(|companion| tokio::spawn(companion(store.clone())));
     let (stopping, stop_seen) = watch::channel(false);
     let metrics = serve_metrics(store.clone(), metrics, stop_seen.clone());
@@ -69,10 +69,12 @@ pub(super) async fn run(
     // only then the member itself stops.
     let closing = async {
         promotion.abort();
-        if let Some(backups) = backups {
-            backups.abort();
-        }
-        store.transfer_leadership().await;
+        let backups = async {
+            if let Some(backups) = backups {
+                backups.stop().await;
+            }
+        };
+        tokio::join!(backups, store.transfer_leadership());
         stopping.send_replace(true);
         if !served {
             serving.await;

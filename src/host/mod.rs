@@ -8,7 +8,7 @@ mod member;
 mod promotion;
 mod proxy;
 
-pub(crate) use self::backup::BackupPlan;
+pub(crate) use self::backup::{BackupPlan, BackupTarget};
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::time::Duration;

@@ -3,6 +3,8 @@
 use keelson_store::config::{AllowedNames, ConfigError, Url};
 use keelson_store::edge::ParametersError;
 
+use crate::bucket::BucketError;
+
 /// Flags that parse and cannot be used. Exit status 1.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OptionsError {
@@ -45,6 +47,9 @@ pub(crate) enum OptionsError {
     /// `--backup-interval` or `--backup-keep` is too small.
     #[error("--backup-interval is 1s or more, and --backup-keep 1 or more")]
     Backup,
+    /// `--backup-dir` is a bucket that cannot be used.
+    #[error("--backup-dir: {0}")]
+    BackupTarget(BucketError),
     /// `--initial-cluster` cannot be parsed.
     #[error(
         "error setting up initial cluster: {0}; write --initial-cluster as \

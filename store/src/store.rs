@@ -28,7 +28,7 @@ use crate::member::fatal::{Fatal, FatalHandler, end_process};
 use crate::member::waiters::Waiters;
 use crate::member::worker::{MemberExecutor, WorkerEvent};
 use crate::member::{founding, recover};
-use crate::metrics::{Histogram, MemberMetrics};
+use crate::metrics::{BackupMetrics, Histogram, MemberMetrics};
 use crate::open_error::OpenError;
 use crate::peer::Links;
 use crate::reads::ReadBatches;
@@ -314,6 +314,11 @@ impl Store {
     /// the first call has an effect.
     pub fn set_log_control(&self, control: LogControl) {
         let _ = self.inner.log_control.set(control);
+    }
+
+    /// What `/metrics` shows of snapshots that the program saves at an interval.
+    pub fn backup_metrics(&self) -> &BackupMetrics {
+        &self.inner.metrics.backups
     }
 
     /// This member's id.

@@ -1,5 +1,6 @@
 //! The diagnosis: from facts to findings, without IO.
 
+mod backups;
 mod placement;
 
 use std::time::Duration;
@@ -57,6 +58,7 @@ pub(super) fn diagnose(facts: &Facts) -> Vec<Finding> {
             alarms(&mut found, member, status);
             space(&mut found, member, status);
             host(&mut found, member, status);
+            backups::backups(&mut found, member, status);
         }
     }
     let mut all = found.0;

@@ -1,6 +1,6 @@
 //! The facts about a cluster that a diagnosis is made from.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// All that was found.
 #[derive(Debug, Default)]
@@ -73,6 +73,18 @@ pub(super) struct MetricFacts {
     pub(super) descriptors: Option<(f64, f64)>,
     /// Days until the first of its certificates expires.
     pub(super) certificate_days: Option<f64>,
+    /// Its scheduled snapshots, if it takes any.
+    pub(super) backup: Option<BackupFacts>,
+}
+
+/// The scheduled snapshots of a member. Times are in seconds.
+#[derive(Debug, Default, Clone, Copy, PartialEq)]
+pub(super) struct BackupFacts {
+    pub(super) interval: f64,
+    /// The age of the newest, by this host's clock. `None`: there is none.
+    pub(super) age: Option<f64>,
+    /// The last one failed.
+    pub(super) has_failed: bool,
 }
 
 impl Facts {
@@ -109,13 +121,23 @@ impl MemberFacts {
 
 impl MetricFacts {
     /// Reads the text of `/metrics`. What it lacks is left out.
-    pub(super) fn read(text: &str) -> MetricFacts {
+    pub(super) fn read(text: &str, now: SystemTime) -> MetricFacts {
         let value = |name: &str| sample(text, name).next().map(|(_, value)| value);
+        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let newest = value("keelson_backup_last_success_timestamp_seconds");
+        let backup = value("keelson_backup_interval_seconds").map(|interval| BackupFacts {
+            interval,
+            age: newest
+                .filter(|newest| 0.0 < *newest)
+                .map(|newest| now.as_secs_f64() - newest),
+            has_failed: value("keelson_backup_successful") == Some(0.0),
+        });
         let days = sample(text, "keelson_tls_certificate_days_left").map(|(_, value)| value);
         MetricFacts {
             fsync_p99: percentile_99(text, "etcd_disk_wal_fsync_duration_seconds"),
             descriptors: value("process_open_fds").zip(value("process_max_fds")),
             certificate_days: days.reduce(f64::min),
+            backup,
         }
     }
 }
@@ -169,13 +191,23 @@ process_open_fds 12
 process_max_fds 1024
 keelson_tls_certificate_days_left{file=\"a\"} 30.5
 keelson_tls_certificate_days_left{file=\"b\"} 7
+keelson_backup_interval_seconds 60
+keelson_backup_last_success_timestamp_seconds 1000
+keelson_backup_successful 0
 ";
-        let read = MetricFacts::read(text);
+        let now = UNIX_EPOCH + Duration::from_secs(1090);
+        let read = MetricFacts::read(text, now);
+        let backup = BackupFacts {
+            interval: 60.0,
+            age: Some(90.0),
+            has_failed: true,
+        };
+        assert_eq!(read.backup, Some(backup));
         assert_eq!(read.fsync_p99, Some(0.016));
         assert_eq!(read.descriptors, Some((12.0, 1024.0)));
         assert_eq!(read.certificate_days, Some(7.0));
         let slow = text.replace("} 99\n", "} 98\n");
-        assert_eq!(MetricFacts::read(&slow).fsync_p99, Some(f64::INFINITY));
+        assert_eq!(MetricFacts::read(&slow, now).fsync_p99, Some(f64::INFINITY));
     }
 
     #[test]
@@ -186,7 +218,8 @@ keelson_tls_certificate_days_left{file=\"b\"} 7
             "process_open_fds",
             "process_max_fds{ 1",
         ] {
-            assert_eq!(MetricFacts::read(text), MetricFacts::default(), "{text}");
+            let read = MetricFacts::read(text, UNIX_EPOCH);
+            assert_eq!(read, MetricFacts::default(), "{text}");
         }
     }
 }

@@ -136,7 +136,7 @@ impl Examined {
             status.skew = date.and_then(|date| skew(date, sent, SystemTime::now()));
         }
         if let Ok((_, text)) = channel::get(&format!("{url}/metrics"), tls, CONNECT_MAX).await {
-            status.metrics = MetricFacts::read(&String::from_utf8_lossy(&text));
+            status.metrics = MetricFacts::read(&String::from_utf8_lossy(&text), SystemTime::now());
         }
         status
     }

@@ -3,17 +3,19 @@
 
 mod check;
 mod defrag;
+mod input;
 mod output;
 mod restore;
 
-use std::path::PathBuf;
+use std::pin::Pin;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use keelson_store::defrag::StoppedDefragError;
-use keelson_store::snapshot::{self, InputError, SnapshotFile};
+use keelson_store::snapshot::{self, InputError};
 use tokio::runtime::Builder;
 
+use self::input::{Input, OpenError};
 use self::output::{Field, FieldRow, WriteOut};
 use self::restore::{RestoreArguments, RestoreCommandError};
 use crate::signals::Stop;
@@ -49,8 +51,8 @@ enum SnapshotCommand {
 
 #[derive(Debug, Parser)]
 struct StatusArguments {
-    /// The snapshot.
-    file: PathBuf,
+    #[command(flatten)]
+    input: Input,
     /// The form of the output.
     #[arg(short, long, value_enum, default_value_t)]
     write_out: WriteOut,
@@ -58,8 +60,8 @@ struct StatusArguments {
 
 #[derive(Debug, Parser)]
 struct HashArguments {
-    /// The snapshot.
-    file: PathBuf,
+    #[command(flatten)]
+    input: Input,
     /// The last revision that is hashed; 0 for the newest.
     #[arg(long, default_value_t = 0)]
     rev: i64,
@@ -70,6 +72,8 @@ struct HashArguments {
 
 #[derive(Debug, thiserror::Error)]
 enum UtilError {
+    #[error(transparent)]
+    Open(#[from] OpenError),
     #[error(transparent)]
     Input(#[from] InputError),
     #[error(transparent)]
@@ -86,13 +90,13 @@ pub(super) fn command() -> clap::Command {
 /// Runs the command.
 pub(crate) fn run(words: &[String]) -> ExitCode {
     let arguments = UtilArguments::parse_from(words);
-    let output: Box<dyn FnOnce() -> Result<String, UtilError>> = match arguments.command {
+    let output: Pin<Box<dyn Future<Output = Result<String, UtilError>>>> = match arguments.command {
         UtilCommand::Check(arguments) => return arguments.run(),
-        UtilCommand::Defrag(arguments) => Box::new(|| Ok(arguments.run()?)),
-        UtilCommand::Snapshot(command) => Box::new(|| command.run()),
+        UtilCommand::Defrag(arguments) => Box::pin(async { Ok(arguments.run()?) }),
+        UtilCommand::Snapshot(command) => Box::pin(command.run()),
     };
     super::run("util", Builder::new_current_thread(), async {
-        output().map(|text| {
+        output.await.map(|text| {
             crate::print(&text);
             None::<Stop>
         })
@@ -101,19 +105,19 @@ pub(crate) fn run(words: &[String]) -> ExitCode {
 
 impl SnapshotCommand {
     /// Runs it; blocks the thread, which has nothing else to do. Returns its output.
-    fn run(self) -> Result<String, UtilError> {
+    async fn run(self) -> Result<String, UtilError> {
         match self {
-            SnapshotCommand::Status(arguments) => arguments.run(),
-            SnapshotCommand::Restore(arguments) => Ok(arguments.run()?),
-            SnapshotCommand::Hashkv(arguments) => arguments.run(),
+            SnapshotCommand::Status(arguments) => arguments.run().await,
+            SnapshotCommand::Restore(arguments) => Ok(arguments.run().await?),
+            SnapshotCommand::Hashkv(arguments) => arguments.run().await,
         }
     }
 }
 
 impl StatusArguments {
-    fn run(self) -> Result<String, UtilError> {
-        let file = SnapshotFile::open(&self.file)?;
-        let status = snapshot::status(&file)?;
+    async fn run(self) -> Result<String, UtilError> {
+        let opened = self.input.open(&std::env::temp_dir()).await?;
+        let status = snapshot::status(&opened.file)?;
         let fields = [
             Field::number("Hash", "hash", status.hash).shown(format!("{:x}", status.hash)),
             Field::number("Revision", "revision", status.revision),
@@ -126,9 +130,9 @@ impl StatusArguments {
 }
 
 impl HashArguments {
-    fn run(self) -> Result<String, UtilError> {
-        let file = SnapshotFile::open(&self.file)?;
-        let hash = snapshot::hash_kv(&file, self.rev)?;
+    async fn run(self) -> Result<String, UtilError> {
+        let opened = self.input.open(&std::env::temp_dir()).await?;
+        let hash = snapshot::hash_kv(&opened.file, self.rev)?;
         let fields = [
             Field::number("Hash", "hash", hash.hash),
             Field::number("Hash Revision", "hashRevision", hash.hash_revision),

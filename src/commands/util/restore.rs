@@ -1,10 +1,11 @@
 //! `keelson util snapshot restore`.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use clap::Parser;
-use keelson_store::snapshot::{self, InputError, RestoreError, RestoreOptions, SnapshotFile};
+use keelson_store::snapshot::{self, InputError, RestoreError, RestoreOptions};
 
+use super::input::{Input, OpenError};
 use crate::commands::new_member::{NewEngine, NewMember, NewMemberError};
 
 /// The default of --bump-revision: more than a cluster writes
@@ -22,8 +23,8 @@ const BUMP_MAX: u64 = 1 << 60;
 /// leaves the revision as it is in the snapshot.
 #[derive(Debug, Parser)]
 pub(super) struct RestoreArguments {
-    /// The snapshot.
-    file: PathBuf,
+    #[command(flatten)]
+    input: Input,
     #[command(flatten)]
     member: NewMember,
     #[command(flatten)]
@@ -48,6 +49,8 @@ pub(super) struct RestoreArguments {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RestoreCommandError {
     #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error(transparent)]
     Input(#[from] InputError),
     #[error(transparent)]
     Restore(#[from] RestoreError),
@@ -57,9 +60,11 @@ pub(super) enum RestoreCommandError {
 
 impl RestoreArguments {
     /// Restores, and returns what is to be printed.
-    pub(super) fn run(self) -> Result<String, RestoreCommandError> {
+    pub(super) async fn run(self) -> Result<String, RestoreCommandError> {
         let config = self.engine.of(self.member.config()?);
-        let file = SnapshotFile::open(&self.file)?;
+        // Beside the data directory, where the room for the snapshot is.
+        let opened = self.input.open(beside(&config.data_dir)).await?;
+        let file = &opened.file;
         if !self.skip_hash_check {
             file.check_sum()?;
         }
@@ -67,7 +72,7 @@ impl RestoreArguments {
             bump_revision: self.bump_revision,
             mark_compacted: self.mark_compacted && 0 < self.bump_revision,
         };
-        let restored = snapshot::restore(&file, &config, options)?;
+        let restored = snapshot::restore(file, &config, options)?;
         let (cluster, member) = restored.identity;
         let mut text = format!(
             "restored into {}: member {member:x} ({}) of cluster {cluster:x}, revision {}\n",
@@ -90,4 +95,11 @@ impl RestoreArguments {
         }
         Ok(text)
     }
+}
+
+/// The nearest directory above the path that exists.
+fn beside(path: &Path) -> &Path {
+    let mut above = path.ancestors().skip(1);
+    let found = above.find(|dir| dir.is_dir());
+    found.unwrap_or(Path::new("."))
 }

@@ -1,6 +1,7 @@
 //! What a member counts and measures for `/metrics`. `text` writes it, with what is read from the
 //! state at each scrape.
 
+mod backups;
 mod certificates;
 mod compactions;
 mod defragmentations;
@@ -21,6 +22,7 @@ use parking_lot::Mutex;
 
 use crate::Error;
 
+pub use backups::BackupMetrics;
 pub(crate) use compactions::{CompactionClock, CompactionDurations};
 pub(crate) use defragmentations::Defragmentations;
 pub(crate) use peers::{LinkCounts, LinkRead};
@@ -93,6 +95,8 @@ pub(crate) struct MemberMetrics {
     pub(crate) is_installing: AtomicBool,
     /// The snapshots of other members.
     pub(crate) received: Arc<ReceivedSnapshots>,
+    /// Snapshots that the program saves at an interval.
+    pub(crate) backups: BackupMetrics,
     pub(crate) compactions: CompactionDurations,
     pub(crate) defragmentations: Defragmentations,
     pub(crate) ranges: RangeDurations,

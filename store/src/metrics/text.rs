@@ -266,6 +266,7 @@ impl Store {
             out.histogram(name, help, histogram);
         }
         metrics.defragmentations.write(out);
+        metrics.backups.write(out);
         gauges(
             out,
             &[

@@ -1,0 +1,98 @@
+//! Snapshots of a store, in a directory and in a bucket that is in memory.
+
+use keelson_store::internals::disk::{self, Disk, RealDisk};
+
+use super::*;
+
+const OLD: &str = "snapshot-20200101T000000Z.db";
+
+async fn store(dir: &tempfile::TempDir) -> Store {
+    let config = keelson_store::Config::single("one", dir.path().join("data"));
+    let store = Store::open(config).await.unwrap();
+    store.ready().await;
+    store
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn snapshots_are_taken_and_the_oldest_is_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(&dir).await;
+    let backups = dir.path().join("backups");
+    let plan = BackupPlan {
+        target: BackupTarget::Directory(backups.clone()),
+        interval: Duration::from_secs(3600),
+        keep: 1,
+    };
+    assert_eq!(first_wait(&store, &plan).await, Duration::ZERO);
+    disk::create_dir_durably(&RealDisk, &backups).unwrap();
+    RealDisk.create(&backups.join(OLD)).unwrap();
+    RealDisk.create(&backups.join("snapshot-mine.db")).unwrap();
+    // Of a process that was killed.
+    RealDisk.create(&backups.join(directory::PART)).unwrap();
+    let (_stopping, stop) = watch::channel(false);
+    assert!(take(&store, &plan, &stop).await);
+    let names = RealDisk.list(&backups).unwrap();
+    assert_eq!(names.len(), 2, "{names:?}");
+    assert_eq!(names[1], "snapshot-mine.db");
+    let path = backups.join(&names[0]);
+    let file = keelson_store::snapshot::SnapshotFile::open(&path).unwrap();
+    file.check_sum().unwrap();
+    // Another start takes none before its time.
+    assert!(plan.interval / 2 < first_wait(&store, &plan).await);
+    let due = BackupPlan {
+        interval: Duration::ZERO,
+        ..plan.clone()
+    };
+    assert_eq!(first_wait(&store, &due).await, Duration::ZERO);
+    store.shutdown().await;
+}
+
+/// The next one is due soon, and a stop ends the wait.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_fails_harms_nothing_and_a_stop_is_prompt() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(&dir).await;
+    let file = dir.path().join("file");
+    std::fs::write(&file, "a file").unwrap();
+    let plan = BackupPlan {
+        target: BackupTarget::Directory(file.join("below")),
+        interval: Duration::from_secs(3600),
+        keep: 1,
+    };
+    let (_stopping, stop) = watch::channel(false);
+    assert!(!take(&store, &plan, &stop).await);
+    let backups = ScheduledBackups::start(store.clone(), plan);
+    backups.stop().await;
+    let put = keelson_proto::etcdserverpb::PutRequest {
+        key: "key".into(),
+        ..Default::default()
+    };
+    store.put(put).await.unwrap();
+    store.shutdown().await;
+}
+
+#[cfg(feature = "s3")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_gets_snapshots_and_keeps_the_newest() {
+    use crate::bucket::Bucket;
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(&dir).await;
+    let bucket = Bucket::in_memory("s3://b/m1");
+    assert!(objects::newest(&bucket).await.unwrap().is_none());
+    for name in [OLD, "snapshot-mine.db"] {
+        bucket.put(name, "bytes").await;
+    }
+    let saved = objects::save(&bucket, store.snapshot(), std::future::pending()).await;
+    let saved = saved.unwrap();
+    assert!(saved.place.starts_with("s3://b/m1/snapshot-2"), "{saved:?}");
+    assert!(8 << 10 < saved.bytes, "{saved:?}");
+    objects::prune(&bucket, 1).await.unwrap();
+    let listed = bucket.list("snapshot-").await.unwrap();
+    let mut names: Vec<_> = listed.iter().map(|one| &*one.name).collect();
+    names.sort_unstable();
+    assert_eq!(names.len(), 2, "{names:?}");
+    assert!(saved.place.ends_with(names[0]), "{names:?}");
+    let age = objects::newest(&bucket).await.unwrap().unwrap().elapsed();
+    assert!(age.unwrap_or_default() < Duration::from_secs(600));
+    store.shutdown().await;
+}
