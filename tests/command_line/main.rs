@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test: what fails ends it")]
 
 mod access;
+mod defrag;
 mod doctor;
 mod flags;
 mod hangup;

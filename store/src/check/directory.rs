@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use keelson_core::engine::{Engine, EngineError};
 use keelson_core::state::{Limits, StateMachine, is_understood};
-use keelson_core::{EntryKind, LastIncluded, proposal};
+use keelson_core::{Committed, Entry, EntryKind, LastIncluded, proposal};
 
 use super::scratch::{self, Scratch};
 use super::{CheckError, CheckReport};
@@ -72,23 +72,12 @@ pub fn check_directory(
         return Ok(report);
     };
     let state = open(&dir, scratch, &mut report);
-    let state = state.and_then(|engine| {
-        let unlimited = Limits {
-            quota_bytes: u64::MAX,
-        };
-        let opened = StateMachine::open(engine, unlimited);
-        report.note("state", opened, |state| match state {
-            Some(state) => format!(
-                "{} keys at revision {}, entry {} applied",
-                state.view().key_count(),
-                state.view().revision(),
-                state.applied().index
-            ),
-            None => "empty".to_owned(),
-        })
-    });
-    if let (Some(Some(state)), Some(log)) = (state, log) {
+    let state = state.and_then(|engine| open_state(engine, &mut report));
+    if let (Some(Some(mut state)), Some(log)) = (state, log) {
         compare(&state, &log, &mut report);
+        if report.damaged.is_empty() {
+            find_divergence(&mut state, log, &mut report);
+        }
     }
     Ok(report)
 }
@@ -145,6 +134,22 @@ fn open(dir: &Path, scratch: Scratch<'_>, report: &mut CheckReport) -> Option<Ar
     report.note(name, opened, found).map(|(engine, _)| engine)
 }
 
+fn open_state(engine: Arc<dyn Engine>, report: &mut CheckReport) -> Option<Option<StateMachine>> {
+    let unlimited = Limits {
+        quota_bytes: u64::MAX,
+    };
+    let opened = StateMachine::open(engine, unlimited);
+    report.note("state", opened, |state| match state {
+        Some(state) => format!(
+            "{} keys at revision {}, entry {} applied",
+            state.view().key_count(),
+            state.view().revision(),
+            state.applied().index
+        ),
+        None => "empty".to_owned(),
+    })
+}
+
 type OpenedCopy = Result<(Arc<dyn Engine>, String), EngineError>;
 
 /// Opens a copy of the engine. `None` if the copy failed, which is no damage: the report has it.
@@ -172,6 +177,29 @@ fn open_copy(
                 None
             }
         },
+    }
+}
+
+/// Whether the member is fenced, perhaps by an entry that is not in the engine yet. Nothing is
+/// written: what is applied stays in memory.
+fn find_divergence(state: &mut StateMachine, log: Examined, report: &mut CheckReport) {
+    let applied = state.applied().index;
+    let committed = |entry: &Entry| applied < entry.index.0 && entry.index <= log.commit;
+    for entry in log.entries.into_iter().filter(committed) {
+        let index = entry.index;
+        let committed = Committed { entry, conf: None };
+        if let Err(error) = state.apply(&committed, false) {
+            let text = format!("entry {index} cannot be applied: {error}");
+            report.damaged.push(text);
+            return;
+        }
+    }
+    if let Some(divergence) = state.divergence() {
+        report.damaged.push(format!(
+            "the state differs from the majority's since entry {} or before: it serves no client. \
+             Start the member, which then gets the leader's state; or export and copy another one",
+            divergence.index
+        ));
     }
 }
 

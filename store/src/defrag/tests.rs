@@ -6,6 +6,7 @@ use keelson_core::engine::{Table, WriteBatch};
 use keelson_core::{Index, LastIncluded, Term};
 
 use super::*;
+use crate::Config;
 use crate::engine::StorageEngine;
 
 const OPTIONS: EngineOptions = EngineOptions {
@@ -266,4 +267,38 @@ async fn a_member_and_its_stopped_directory_are_defragmented() {
     store.shutdown().await;
     let nothing = defragment_stopped(&dir.path().join("none"), None);
     assert!(matches!(nothing, Err(StoppedDefragError::Nothing(_))));
+}
+
+/// A start with less than the threshold, or without one, copies nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_defragments_what_frees_as_much_as_is_configured() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = |threshold| Config {
+        bootstrap_defrag_bytes: threshold,
+        ..Config::single("one", dir.path())
+    };
+    let store = Store::open(config(0)).await.unwrap();
+    store.ready().await;
+    store.shutdown().await;
+    drop(store);
+    let snap = dir.path().join("member/snap");
+    let generations = Generations::open(Arc::new(RealDisk), &snap).unwrap();
+    let current = generations.current().unwrap();
+    let engine = engine::open(OPTIONS.kind, &current, OPTIONS.map_bytes).unwrap();
+    engine.write(&batch(0, 5000)).unwrap();
+    let mut deletion = WriteBatch::default();
+    (0..5000u64).for_each(|number| deletion.delete(Table::Key, number.to_be_bytes().to_vec()));
+    engine.write(&deletion).unwrap();
+    let before = engine.size().total_bytes;
+    drop((engine, generations));
+
+    for (threshold, is_copied) in [(0, false), (1 << 40, false), (1 << 20, true)] {
+        let store = Store::open(config(threshold)).await.unwrap();
+        store.ready().await;
+        // Again at the end of the start: the first one may still be at work.
+        at_start(store.clone()).await;
+        let after = store.view().size().total_bytes;
+        assert_eq!(after < before / 4, is_copied, "{after} of {before}");
+        store.shutdown().await;
+    }
 }

@@ -60,6 +60,18 @@ pub enum ExportError {
     /// It holds no member.
     #[error("{} holds no member of Keelson", .0.display())]
     Nothing(PathBuf),
+    /// Its state is not the one that the cluster agreed on.
+    #[error(
+        "the state of the member in {} differs from the majority's since entry {index} or before: \
+         export another member, or start this one, which then gets the leader's state",
+        dir.display()
+    )]
+    Differs {
+        /// The data directory.
+        dir: PathBuf,
+        /// The entry of the comparison that showed it.
+        index: u64,
+    },
     /// The database cannot be written.
     #[error("cannot write {}: {error}", path.display())]
     File {

@@ -106,6 +106,12 @@ fn capture(config: &Config) -> Result<(Capture, Stopped), ExportError> {
             done.map_err(|error| damaged(config, &error))?;
         }
     }
+    if let Some(divergence) = member.state.divergence() {
+        return Err(ExportError::Differs {
+            dir: config.data_dir.clone(),
+            index: divergence.index.0,
+        });
+    }
     let undecided = last.0.saturating_sub(end.max(Index(applied)).0);
     let capture = member.state.capture();
     let capture = capture.map_err(|error| damaged(config, &error))?;

@@ -144,12 +144,26 @@ async fn a_member_that_differs_heals_while_the_others_serve() -> anyhow::Result<
 /// No entry has touched the pair: only a comparison of all pairs shows it.
 #[tokio::test(flavor = "multi_thread")]
 async fn etcds_checks_find_a_pair_that_differs_on_the_disk() -> anyhow::Result<()> {
+    let periodic = CorruptionChecks {
+        periodic_ms: 100,
+        ..CorruptionChecks::default()
+    };
+    find_on_the_disk(periodic).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn etcds_check_after_a_compaction_finds_it_as_well() -> anyhow::Result<()> {
+    let after_compactions = CorruptionChecks {
+        compactions_ms: 100,
+        ..CorruptionChecks::default()
+    };
+    find_on_the_disk(after_compactions).await
+}
+
+async fn find_on_the_disk(corruption: CorruptionChecks) -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let checked = |config| Config {
-        corruption: CorruptionChecks {
-            periodic_ms: 100,
-            ..CorruptionChecks::default()
-        },
+        corruption,
         ..config
     };
     let mut configs: Vec<_> = members(dir.path(), 3).into_iter().map(checked).collect();
@@ -173,6 +187,14 @@ async fn etcds_checks_find_a_pair_that_differs_on_the_disk() -> anyhow::Result<(
     );
     configs[2].corruption.at_start = false;
     let last = open_one(configs[2].clone()).await?;
+    last.ready().await;
+    if corruption.compactions_ms != 0 {
+        let compaction = CompactionRequest {
+            revision: 2,
+            physical: true,
+        };
+        stores[0].compact(compaction).await?;
+    }
     until(|| !alarms(&stores[0]).is_empty()).await?;
     assert_eq!(
         alarms(&stores[0]),
