@@ -4,6 +4,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 use console::Term;
 use keelson_proto::etcdserverpb::AuthenticateRequest;
@@ -155,6 +157,13 @@ impl Interceptor for CallToken {
 impl MemberAccess {
     pub(super) fn tls(&self) -> &ClientTls {
         &self.tls
+    }
+
+    /// User and password for a header of HTTP's basic authentication.
+    pub(super) fn basic(&self) -> Option<String> {
+        let user = self.user.as_ref()?;
+        let pair = format!("{}:{}", user.name, user.password);
+        Some(format!("Basic {}", STANDARD.encode(pair)))
     }
 
     /// Connects, and logs in if there is a user without a token.

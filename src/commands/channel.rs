@@ -4,11 +4,13 @@ use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Uri};
+use http::{HeaderMap, Request, Response, Uri, header};
 use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use keelson_proxy::{ClientTls, Protocol};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
@@ -76,26 +78,66 @@ pub(crate) async fn get(
 
 async fn get_now(url: &str, tls: &ClientTls) -> io::Result<(HeaderMap, Bytes)> {
     let uri: Uri = url.parse().map_err(io::Error::other)?;
-    let socket = TokioIo::new(tls.dial(&uri, Protocol::Http1).await?);
-    let (mut sender, connection) = http1::handshake(socket).await.map_err(io::Error::other)?;
-    let connection = tokio::spawn(connection);
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    let request = http::Request::get(path)
-        .header(
-            http::header::HOST,
-            uri.authority().map_or("", |at| at.as_str()),
-        )
-        .body(Empty::<Bytes>::new())
-        .map_err(io::Error::other)?;
-    let answer = sender
-        .send_request(request)
-        .await
-        .map_err(io::Error::other)?;
+    let mut connection = Connection::open(&uri, tls).await?;
+    let answer = connection.get(path, None).await?;
     let (head, body) = answer.into_parts();
     let body = Limited::new(body, BODY_BYTES_MAX).collect().await;
-    connection.abort();
     match head.status {
         http::StatusCode::OK => Ok((head.headers, body.map_err(io::Error::other)?.to_bytes())),
         status => Err(io::Error::other(format!("it answers {status}"))),
+    }
+}
+
+/// A connection over HTTP/1.1, which ends with this value.
+pub(super) struct Connection {
+    host: String,
+    sender: http1::SendRequest<Empty<Bytes>>,
+    task: JoinHandle<hyper::Result<()>>,
+}
+
+impl Connection {
+    /// Connects to the host of a URL.
+    ///
+    /// # Errors
+    /// Those of the socket and of TLS.
+    pub(super) async fn open(uri: &Uri, tls: &ClientTls) -> io::Result<Connection> {
+        let socket = TokioIo::new(tls.dial(uri, Protocol::Http1).await?);
+        let (sender, connection) = http1::handshake(socket).await.map_err(io::Error::other)?;
+        Ok(Connection {
+            host: uri.authority().map_or("", |at| at.as_str()).to_owned(),
+            sender,
+            task: tokio::spawn(connection),
+        })
+    }
+
+    /// Whether another request may be sent, now or once the last answer was read.
+    pub(super) fn is_open(&self) -> bool {
+        !self.sender.is_closed()
+    }
+
+    /// Sends a GET request. Returns the answer's head, and its body to be read.
+    ///
+    /// # Errors
+    /// The connection has failed.
+    pub(super) async fn get(
+        &mut self,
+        path: &str,
+        authorization: Option<&str>,
+    ) -> io::Result<Response<Incoming>> {
+        let mut request = Request::get(path).header(header::HOST, &self.host);
+        if let Some(authorization) = authorization {
+            request = request.header(header::AUTHORIZATION, authorization);
+        }
+        let request = request.body(Empty::new()).map_err(io::Error::other)?;
+        self.sender.ready().await.map_err(io::Error::other)?;
+        let answer = self.sender.send_request(request).await;
+        answer.map_err(io::Error::other)
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.task.abort();
     }
 }

@@ -17,8 +17,8 @@ use crate::signals::Stop;
 /// The source is fenced first: with its alarm CORRUPT it refuses writes of keys and leases, and so
 /// it has no write that is not here. HashKV of both is compared. If anything fails, the fence is
 /// taken away and the standby goes on following, unless the outcome of the opening is unknown:
-/// then the fence stays. Writers of v2 keys must be stopped by
-/// other means.
+/// then the fence stays. An etcd cannot be made to refuse writes of v2 keys: what its writers of v2
+/// keys change meanwhile is named.
 #[derive(Debug, Parser)]
 #[command(name = "cutover", bin_name = "keelson cutover")]
 struct CutoverArguments {

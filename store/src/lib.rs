@@ -36,6 +36,7 @@ pub mod defrag;
 mod disk;
 mod downgrade;
 mod engine;
+mod go_time;
 pub mod import;
 mod jobs;
 mod jwt;
@@ -94,6 +95,8 @@ pub mod internals {
     pub mod engine {
         pub use crate::engine::*;
     }
+    pub use crate::go_time::time_ns;
+    pub use keelson_core::tree::{Action, NodeExtern, WalkScope};
     /// The transport between members.
     pub mod peer {
         pub use crate::peer::*;

@@ -1,6 +1,7 @@
 //! What the follower of another cluster needs of its standby.
 
 use keelson_core::state::Response;
+use keelson_core::tree::{NodeExtern, NodeExterns, WalkScope};
 use keelson_proto::internal::Replicate;
 use keelson_proto::internal::command::Op;
 
@@ -37,6 +38,30 @@ impl Store {
     pub fn lease_ids(&self) -> Vec<i64> {
         let leases = self.view().leases();
         leases.iter().map(|lease| lease.id).collect()
+    }
+
+    /// The index of the v2 tree in this member's applied state.
+    pub fn tree_index(&self) -> u64 {
+        self.view().tree_index()
+    }
+
+    /// The v2 node at a whole path in this member's applied state, without its children.
+    pub fn tree_node(&self, path: &[u8]) -> Option<NodeExtern> {
+        let (node, _) = self.view().tree_get(path, false, i64::MAX).ok()?;
+        let nodes = NodeExterns::new();
+        Some(NodeExtern { nodes, ..node })
+    }
+
+    /// The v2 nodes below a directory in this member's applied state, without their children and
+    /// with remaining times of 0; parents come first.
+    pub fn tree_below(&self, path: &[u8], scope: WalkScope) -> Vec<NodeExtern> {
+        self.view().tree_below(path, scope)
+    }
+
+    /// Whether a request of a client would fit into the quota. What is followed is not refused for
+    /// space.
+    pub fn has_room(&self) -> bool {
+        self.view().has_room(1)
     }
 
     /// Refuses what a standby does not do.

@@ -17,6 +17,7 @@ use tracing::{info, warn};
 use super::FollowPlan;
 use super::follower::{FollowError, Follower};
 use super::source::SourceMember;
+use super::tree::TreeFollowError;
 
 /// How often the opening is proposed, and the pause between.
 const OPENINGS_MAX: usize = 60;
@@ -30,6 +31,14 @@ pub(super) struct CutoverRequest {
     pub(super) patience: Duration,
     /// What is printed, or why the standby is not open.
     pub(super) reply: oneshot::Sender<Result<String, String>>,
+}
+
+impl CutoverRequest {
+    /// Answers before anything was done.
+    pub(super) fn refuse(self, why: &str) {
+        // The command may have been stopped.
+        let _ = self.reply.send(Err(why.to_owned()));
+    }
 }
 
 /// Why the standby is not opened.
@@ -49,6 +58,11 @@ pub(super) enum CutoverError {
         our_compaction: i64,
         their_compaction: i64,
     },
+    #[error(
+        "the v2 keys of the source cannot be compared: {0}. keelson follow --without-v2 leaves \
+         them out"
+    )]
+    Tree(#[from] TreeFollowError),
     #[error(
         "whether the standby is open is not known ({0}), so the source goes on refusing writes. \
          Restart keelson follow: it follows again if the standby is not open, and keelson cutover \
@@ -201,6 +215,7 @@ impl Follower<'_> {
     ) -> Result<String, CutoverError> {
         self.compare_users(source).await?;
         while self.compare_leases(source).await? {}
+        let tree_index = self.tree.settle().await?;
         let revision = self.store.revision();
         let theirs = source.hash_kv(revision).await?;
         if self.store.compacted() < theirs.compact_revision {
@@ -227,10 +242,15 @@ impl Follower<'_> {
              HashKV {} is that of {}.\n",
             ours.hash, source.url
         );
+        if let Some(index) = tree_index {
+            text += &format!("Its v2 keys are those of v2 index {index}.\n");
+            text += &self.tree.changed_since(index).await;
+        }
         text += match pending.request.fence {
             true => {
-                "The source refuses writes of keys (alarm CORRUPT), and goes on serving reads of \
-                 what it has: stop it. As long as nothing is written here, etcdctl alarm disarm at \
+                "The source refuses writes of v3 keys (alarm CORRUPT), and goes on serving reads \
+                 of what it has; an etcd takes writes of v2 keys all the same: stop it. As long \
+                 as nothing is written here, etcdctl alarm disarm at \
                  the source is the way back.\n"
             }
             false => "Stop the source: what is written to it from now on is not here.\n",

@@ -8,13 +8,14 @@ use keelson_proto::etcdserverpb::WatchResponse;
 use keelson_proto::internal::{Replicate, ReplicatedLease};
 use keelson_store::{Error, Store};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tonic::Status;
 use tracing::{info, warn};
 
 use super::batch::{self, Batch, BatchError};
 use super::cutover::{CutoverError, CutoverRequest, Pending};
 use super::source::{self, SourceMember};
+use super::tree::TreeFollower;
 use super::{FollowPlan, Marker};
 
 /// How often leases, compactions and users are compared.
@@ -25,6 +26,11 @@ const SILENCE_MAX: Duration = Duration::from_secs(20);
 const RETRY: Duration = Duration::from_millis(500);
 /// New leases that are looked up at a poll. The others follow at the next ones, or with their keys.
 const LEASES_MAX: usize = 1000;
+
+/// Why a cut-over is refused before anything is fenced.
+const NO_ROOM: &str = "this standby has more than its --quota-backend-bytes, and would refuse \
+                       writes (NOSPACE): restart keelson follow with a larger one, of at least \
+                       the source's, or compact the source";
 
 /// Why a follower stops to follow a member of the source.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +68,7 @@ pub(super) async fn follow(
     let Some(marker) = marker else {
         return Some("it is not known of which cluster it is a standby".to_owned());
     };
-    let mut warned = String::new();
+    let (mut warned, mut had_room) = (String::new(), true);
     loop {
         for url in &plan.urls {
             let mut follower = Follower {
@@ -71,6 +77,8 @@ pub(super) async fn follow(
                 marker: &marker,
                 cutovers: &mut cutovers,
                 pending: None,
+                tree: TreeFollower::new(&store, &plan, url),
+                had_room: &mut had_room,
             };
             let ended = follower.follow(url).await;
             let pending = follower.pending.take();
@@ -100,6 +108,9 @@ pub(super) struct Follower<'a> {
     pub(super) marker: &'a Marker,
     cutovers: &'a mut mpsc::Receiver<CutoverRequest>,
     pending: Option<Pending>,
+    pub(super) tree: TreeFollower<'a>,
+    /// Whether the standby was within its quota when that was last looked at.
+    had_room: &'a mut bool,
 }
 
 impl Follower<'_> {
@@ -140,15 +151,25 @@ impl Follower<'_> {
                     if self.pending.is_none() {
                         let began = Instant::now();
                         self.poll(&source).await?;
+                        self.tree.step(true).await;
                         heard += began.elapsed();
                     }
+                }
+                () = self.tree.woken() => {
+                    let began = Instant::now();
+                    self.tree.step(false).await;
+                    heard += began.elapsed();
                 }
                 Some(request) = self.cutovers.recv(), if self.pending.is_none() => {
                     if request.reply.is_closed() {
                         continue;
                     }
+                    if !self.store.has_room() {
+                        request.refuse(NO_ROOM);
+                        continue;
+                    }
                     let began = Instant::now();
-                    self.pending = Some(Pending::begin(request, self.plan, &source).await?);
+                    self.begin_cut_over(request, &source).await?;
                     heard += began.elapsed();
                 }
                 () = Pending::late(&self.pending) => {
@@ -157,6 +178,23 @@ impl Follower<'_> {
                 }
             }
         }
+    }
+
+    /// What is not followed yet of v2 keys is read before the source is fenced: writers wait less.
+    async fn begin_cut_over(
+        &mut self,
+        request: CutoverRequest,
+        source: &SourceMember,
+    ) -> Result<(), FollowError> {
+        let settled = timeout(request.patience, self.tree.settle()).await;
+        match settled {
+            Ok(Ok(_)) => {
+                self.pending = Some(Pending::begin(request, self.plan, source).await?);
+            }
+            Ok(Err(error)) => request.refuse(&CutoverError::Tree(error).to_string()),
+            Err(_) => request.refuse("the source's v2 keys were not read in time: try again"),
+        }
+        Ok(())
     }
 
     async fn cut_over_when_due(&mut self, source: &SourceMember) -> Result<(), FollowError> {
@@ -232,6 +270,7 @@ impl Follower<'_> {
 
     /// Compares what no watch delivers.
     pub(super) async fn poll(&mut self, source: &SourceMember) -> Result<(), FollowError> {
+        self.look_for_room();
         self.compare_users(source).await?;
         self.compare_leases(source).await?;
         if let Some(compacted) = source.compacted_after(self.store.compacted()).await?
@@ -240,6 +279,22 @@ impl Follower<'_> {
             self.compact(compacted).await?;
         }
         Ok(())
+    }
+
+    /// What is followed is not refused for space, so the log must tell.
+    fn look_for_room(&mut self) {
+        let has_room = self.store.has_room();
+        match (*self.had_room, has_room) {
+            (true, false) => warn!(
+                quota = self.store.config().quota_bytes,
+                "the standby has more than its --quota-backend-bytes: it goes on following, and \
+                 keelson cutover is refused until there is room; give it a larger one, of at least \
+                 the source's, or compact the source"
+            ),
+            (false, true) => info!("the standby has room within its quota again"),
+            _ => {}
+        }
+        *self.had_room = has_room;
     }
 
     pub(super) async fn compact(&self, compacted: i64) -> Result<(), FollowError> {

@@ -12,6 +12,7 @@ mod follower;
 mod source;
 #[cfg(test)]
 mod tests;
+mod tree;
 
 use std::io;
 use std::path::Path;
@@ -41,13 +42,20 @@ const ANSWER_TIME: Duration = Duration::from_secs(1);
 /// other flag is one of a member: --data-dir, --name, --listen-client-urls and so on.
 ///
 /// It begins with a snapshot of the source, and refuses writes until keelson cutover opens it. v2
-/// keys are not followed.
+/// keys are followed over the v2 API of the source, if it serves that.
 #[derive(Debug, Parser)]
 #[command(name = "follow", bin_name = "keelson follow")]
 struct FollowArguments {
     /// Members of the source, which is an etcd 3.4 or later, or Keelson.
     #[arg(long, required = true, value_delimiter = ',')]
     from: Vec<String>,
+    /// A hidden directory of v2 keys, such as /_coreos.com; may be repeated. No listing shows those
+    /// that were written before: others are followed from their first change on.
+    #[arg(long, value_name = "DIRECTORY")]
+    v2_hidden: Vec<String>,
+    /// Follow no v2 keys.
+    #[arg(long)]
+    without_v2: bool,
     #[command(flatten)]
     access: AccessArguments,
 }
@@ -56,6 +64,10 @@ struct FollowArguments {
 #[derive(Clone)]
 struct FollowPlan {
     urls: Vec<String>,
+    /// Whether v2 keys are followed.
+    v2: bool,
+    /// Hidden directories of v2 keys.
+    hidden: Vec<String>,
     access: Arc<MemberAccess>,
 }
 
@@ -82,6 +94,8 @@ pub(crate) fn run(program: &str, words: &[String]) -> ExitCode {
             let urls = arguments.from.iter().map(|from| url_of(from, secure));
             FollowPlan {
                 urls: urls.collect(),
+                v2: !arguments.without_v2,
+                hidden: arguments.v2_hidden.iter().map(|dir| hidden(dir)).collect(),
                 access: Arc::new(access),
             }
         }
@@ -93,6 +107,12 @@ pub(crate) fn run(program: &str, words: &[String]) -> ExitCode {
     })
 }
 
+/// A directory with one slash in front of each name.
+fn hidden(dir: &str) -> String {
+    let names = dir.split('/').filter(|name| !name.is_empty());
+    names.map(|name| format!("/{name}")).collect()
+}
+
 fn refuse(fault: &str) -> ExitCode {
     eprintln!("keelson follow: {fault}");
     ExitCode::FAILURE
@@ -101,10 +121,9 @@ fn refuse(fault: &str) -> ExitCode {
 /// Separates the flags of this command, with their values, from those of a member.
 fn split(words: &[String]) -> (Vec<String>, Vec<String>) {
     let command = FollowArguments::command();
-    let is_own = |name: &str| {
-        command
-            .get_arguments()
-            .any(|arg| arg.get_long() == Some(name))
+    let own_flag = |name: &str| {
+        let mut flags = command.get_arguments();
+        flags.find(|arg| arg.get_long() == Some(name))
     };
     let (mut own, mut of_host) = (vec!["follow".to_owned()], Vec::new());
     let mut words = words.iter().skip(1);
@@ -114,12 +133,12 @@ fn split(words: &[String]) -> (Vec<String>, Vec<String>) {
             Some((name, _)) => (name, true),
             None => (flag, false),
         };
-        if !is_own(name) {
+        let Some(flag) = own_flag(name) else {
             of_host.push(word.clone());
             continue;
-        }
+        };
         own.push(word.clone());
-        if !value {
+        if !value && flag.get_action().takes_values() {
             own.extend(words.next().cloned());
         }
     }

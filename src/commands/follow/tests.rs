@@ -1,9 +1,12 @@
 //! A member follows another one of this process.
 
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use keelson_proto::etcdserverpb::*;
+use keelson_proto::internal::TreeRequest;
+use keelson_proto::internal::tree_request::Op;
+use keelson_store::internals::WalkScope;
 use keelson_store::{Config, Error, StateError};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -60,9 +63,15 @@ type Reason = Arc<Mutex<Option<Anew>>>;
 
 async fn standby_with_reason(dir: &Path, url: &str) -> (Store, JoinHandle<()>, Reason) {
     let config = Config::single("standby", dir.join("standby"));
+    standby_of(config, dir, url).await
+}
+
+async fn standby_of(config: Config, dir: &Path, url: &str) -> (Store, JoinHandle<()>, Reason) {
     let arguments = FollowArguments::parse_from(["follow", "--from", url]);
     let plan = FollowPlan {
         urls: vec![url.to_owned()],
+        v2: true,
+        hidden: vec!["/_named".to_owned()],
         access: Arc::new(arguments.access.access().unwrap()),
     };
     let part = dir.join("part");
@@ -84,6 +93,20 @@ async fn reaches(standby: &Store, revision: i64) {
             began.elapsed() < Duration::from_secs(60),
             "it does not follow"
         );
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Cuts the standby over. Returns the answer.
+async fn cut(dir: &Path) -> Result<String, String> {
+    let patience = Duration::from_secs(60);
+    let began = Instant::now();
+    loop {
+        // The socket comes with the task.
+        match cut_over(&dir.join("standby"), true, patience).await {
+            Ok(answer) => return answer,
+            Err(error) => assert!(began.elapsed() < patience, "{error}"),
+        }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -141,17 +164,7 @@ async fn a_standby_follows_and_is_opened_with_the_same_contents() {
     drop(store);
     source.put(put("meanwhile", "v", 8)).await.unwrap();
     let (store, task) = standby(dir.path(), &url).await;
-    let patience = Duration::from_secs(60);
-    let data_dir = dir.path().join("standby");
-    let began = Instant::now();
-    let answer = loop {
-        // The socket comes with the task.
-        match cut_over(&data_dir, true, patience).await {
-            Ok(answer) => break answer,
-            Err(error) => assert!(began.elapsed() < patience, "{error}"),
-        }
-    };
-    let answer = answer.unwrap();
+    let answer = cut(dir.path()).await.unwrap();
     assert!(answer.contains("open for writes"), "{answer}");
     let (ours, theirs) = (store.hash_kv(0).await, source.hash_kv(0).await);
     let (ours, theirs) = (ours.unwrap(), theirs.unwrap());
@@ -166,6 +179,76 @@ async fn a_standby_follows_and_is_opened_with_the_same_contents() {
     store.put(put("after", "v", 8)).await.unwrap();
     assert_eq!(store.revision(), before + 1);
     assert!(store.status().raft_term > source.status().raft_term);
+    task.abort();
+    store.shutdown().await;
+    source.shutdown().await;
+}
+
+fn tree_change(op: Op, path: &str, value: &str, seconds: i64) -> TreeRequest {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let time_ns = i64::try_from(now.as_nanos()).unwrap();
+    TreeRequest {
+        op: op.into(),
+        path: path.to_owned().into(),
+        value: value.to_owned().into(),
+        expires_ns: if seconds == 0 {
+            0
+        } else {
+            time_ns + seconds * 1_000_000_000
+        },
+        time_ns,
+        ..TreeRequest::default()
+    }
+}
+
+/// With what no event shows: a renewal of a time to live, and hidden nodes.
+#[tokio::test(flavor = "multi_thread")]
+async fn v2_keys_are_followed_with_their_indexes_and_times() {
+    let dir = tempfile::tempdir().unwrap();
+    let (source, url) = source(dir.path()).await;
+    let change = async |request| source.tree_change(request).await.unwrap();
+    change(tree_change(Op::Set, "/1/_h/before", "1", 0)).await;
+    change(tree_change(Op::Set, "/1/a/mortal", "1", 1800)).await;
+    change(tree_change(Op::Set, "/1/a/gone", "1", 0)).await;
+    let (store, task) = standby(dir.path(), &url).await;
+    change(tree_change(Op::CompareAndSwap, "/1/a/mortal", "2", 0)).await;
+    let refresh = TreeRequest {
+        refresh: true,
+        ..tree_change(Op::Update, "/1/a/mortal", "", 3600)
+    };
+    change(refresh).await;
+    change(tree_change(Op::Delete, "/1/a/gone", "", 0)).await;
+    change(tree_change(Op::CreateInOrder, "/1/queue", "3", 0)).await;
+    let last = change(tree_change(Op::Set, "/1/_h/_i/after", "4", 0)).await;
+    let began = Instant::now();
+    while store.tree_index() < last.index {
+        assert!(
+            began.elapsed() < Duration::from_secs(60),
+            "it does not follow"
+        );
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let refused = store.tree_change(tree_change(Op::Set, "/1/a", "", 0)).await;
+    assert!(refused.is_err());
+    let answer = cut(dir.path()).await.unwrap();
+    let index = source.tree_index();
+    let says = format!("Its v2 keys are those of v2 index {index}.\nThe source refuses");
+    assert!(answer.contains(&says), "{answer}");
+    let all = WalkScope {
+        recursive: true,
+        hidden: true,
+    };
+    let (theirs, ours) = (source.tree_below(b"/1", all), store.tree_below(b"/1", all));
+    assert_eq!(ours, theirs);
+    assert_eq!(store.tree_index(), index);
+    let fenced = source
+        .tree_change(tree_change(Op::Set, "/1/late", "", 0))
+        .await;
+    assert!(fenced.is_err());
+    let after = store
+        .tree_change(tree_change(Op::Set, "/1/after", "", 0))
+        .await;
+    assert_eq!(after.unwrap().index, index + 1);
     task.abort();
     store.shutdown().await;
     source.shutdown().await;
@@ -193,6 +276,34 @@ async fn a_standby_behind_a_compaction_begins_anew() {
     source.shutdown().await;
 }
 
+/// It was opened, and the first write was refused with the source fenced.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_without_room_follows_and_is_not_opened_until_it_has_some() {
+    let dir = tempfile::tempdir().unwrap();
+    let (source, url) = source(dir.path()).await;
+    let small = Config {
+        quota_bytes: 1,
+        ..Config::single("standby", dir.path().join("standby"))
+    };
+    let (store, task, _) = standby_of(small, dir.path(), &url).await;
+    source.put(put("followed", "v", 0)).await.unwrap();
+    reaches(&store, source.revision()).await;
+    let refused = cut(dir.path()).await.unwrap_err();
+    assert!(refused.contains("--quota-backend-bytes"), "{refused}");
+    source.put(put("not fenced", "v", 0)).await.unwrap();
+    task.abort();
+    let _ = task.await;
+    store.shutdown().await;
+    drop(store);
+    let (store, task) = standby(dir.path(), &url).await;
+    reaches(&store, source.revision()).await;
+    cut(dir.path()).await.unwrap();
+    store.put(put("after", "v", 0)).await.unwrap();
+    task.abort();
+    store.shutdown().await;
+    source.shutdown().await;
+}
+
 /// Through another member, if the one that was followed is gone.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cut_over_that_fails_ends_the_fence() {
@@ -204,6 +315,8 @@ async fn a_cut_over_that_fails_ends_the_fence() {
     let arguments = FollowArguments::parse_from(["follow", "--from", &url]);
     let plan = FollowPlan {
         urls: vec![gone, url.clone()],
+        v2: true,
+        hidden: Vec::new(),
         access: Arc::new(arguments.access.access().unwrap()),
     };
     let member = SourceMember::connect(&plan.access, &url).await.unwrap();
@@ -225,10 +338,13 @@ async fn a_cut_over_that_fails_ends_the_fence() {
 
 #[test]
 fn the_flags_of_a_member_are_left_to_it() {
-    let words = "follow --from a:1,b:2 --name m --cacert=x --data-dir d --user u";
+    let words = "follow --from a:1,b:2 --name m --without-v2 --cacert=x --data-dir d --user u";
     let words: Vec<_> = words.split(' ').map(str::to_owned).collect();
     let (own, of_host) = split(&words);
-    assert_eq!(own.join(" "), "follow --from a:1,b:2 --cacert=x --user u");
+    assert_eq!(
+        own.join(" "),
+        "follow --from a:1,b:2 --without-v2 --cacert=x --user u"
+    );
     assert_eq!(of_host.join(" "), "--name m --data-dir d");
     FollowArguments::command().debug_assert();
 }

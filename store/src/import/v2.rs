@@ -1,11 +1,11 @@
 //! The v2 store in a snapshot of etcd: JSON in an envelope with a checksum. It becomes rows of our
-//! tree, whose layout is in the core's `tree/rows.rs`.
+//! tree.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use bytes::Bytes;
-use keelson_core::tree::Action;
+use keelson_core::tree::{Action, EVENTS_MAX, KEYS, TreeRows};
 use keelson_proto::internal::{TreeEvent, TreeEventNode, TreeNode};
 use prost::Message;
 use serde::Deserialize;
@@ -13,12 +13,7 @@ use serde::Deserialize;
 use super::messages::{RaftSnapshot, SnapshotEnvelope};
 use super::state::ImportError;
 use crate::disk::{self, Disk, RealDisk};
-
-/// The number of the node of the keys API; the nodes below have numbers from `FIRST` on.
-const KEYS: u32 = 2;
-const FIRST: u32 = 3;
-/// The events of etcd's history, and of ours.
-const EVENTS_MAX: u64 = 1000;
+use crate::go_time::time_ns;
 
 /// A v2 store, and its place in the log.
 #[derive(Default)]
@@ -115,7 +110,7 @@ pub(super) fn newest(dir: &Path) -> Result<V2Store, ImportError> {
         }
     }
     Ok(V2Store {
-        rows: vec![head(0, FIRST)],
+        rows: TreeRows::default().finish(0),
         ..V2Store::default()
     })
 }
@@ -146,8 +141,7 @@ fn rows(mut stored: StoredStore) -> Result<Vec<(Bytes, Bytes)>, String> {
         KEYS,
         keys.and_then(|keys| keys.children).unwrap_or_default(),
     )];
-    let mut rows = Vec::new();
-    let mut next = FIRST;
+    let mut rows = TreeRows::default();
     while let Some((parent, children)) = waiting.pop() {
         for (name, node) in children {
             let expires_ns = time_ns(&node.expire_time).ok_or("a time that is none")?;
@@ -165,52 +159,41 @@ fn rows(mut stored: StoredStore) -> Result<Vec<(Bytes, Bytes)>, String> {
                     node.modified_index
                 },
             };
-            let key = [&b"n"[..], &next.to_be_bytes()].concat();
-            rows.push((Bytes::from(key), row.encode_to_vec().into()));
+            let number = rows.node(&row).ok_or("too many keys")?;
             if let Some(children) = node.children {
-                waiting.push((next, children));
+                waiting.push((number, children));
             }
-            next = next.checked_add(1).ok_or("too many keys")?;
         }
     }
-    rows.push(head(index, next));
     if let Some(hub) = stored.watcher_hub {
-        rows.extend(events(hub.event_history, index));
+        let events = events(hub.event_history, index);
+        events.iter().for_each(|event| rows.event(event));
     }
-    Ok(rows)
+    Ok(rows.finish(index))
 }
 
-/// The row with the tree's index, and how many numbers nodes have.
-fn head(index: u64, numbers: u32) -> (Bytes, Bytes) {
-    let row = [&index.to_be_bytes()[..], &numbers.to_be_bytes()].concat();
-    (Bytes::from_static(b"h"), row.into())
-}
-
-/// The rows of the history that our history reaches back to.
-fn events(history: StoredHistory, index: u64) -> Vec<(Bytes, Bytes)> {
+/// The events that our history reaches back to.
+fn events(history: StoredHistory, index: u64) -> Vec<TreeEvent> {
     let oldest = history
         .start_index
-        .max(index.saturating_add(1).saturating_sub(EVENTS_MAX))
+        .max(index.saturating_add(1).saturating_sub(EVENTS_MAX as u64))
         .max(1);
     let events = history.queue.events.into_iter().flatten();
-    let rows = events.filter_map(|event| {
+    let events = events.filter_map(|event| {
         let at = event.node.as_ref()?.modified_index;
         if at < oldest || index < at || event.refresh {
             return None;
         }
-        let row = TreeEvent {
-            action: action(&event.action)? as u32,
+        Some(TreeEvent {
+            action: Action::from_name(&event.action)? as u32,
             node: event.node.map(event_node),
             prev: event.prev_node.map(event_node),
             index: at,
             refresh: false,
             oldest,
-        };
-        let slot = (at % EVENTS_MAX) as u16;
-        let key = [&b"e"[..], &slot.to_be_bytes()].concat();
-        Some((Bytes::from(key), Bytes::from(row.encode_to_vec())))
+        })
     });
-    rows.collect()
+    events.collect()
 }
 
 fn event_node(node: StoredEventNode) -> TreeEventNode {
@@ -225,81 +208,5 @@ fn event_node(node: StoredEventNode) -> TreeEventNode {
         ttl: node.ttl,
         created: node.created_index,
         modified: node.modified_index,
-    }
-}
-
-fn action(name: &str) -> Option<Action> {
-    let all = [
-        Action::Set,
-        Action::Create,
-        Action::Update,
-        Action::CompareAndSwap,
-        Action::Delete,
-        Action::CompareAndDelete,
-        Action::Expire,
-    ];
-    all.into_iter().find(|action| action.as_str() == name)
-}
-
-/// Go's form of a time (RFC 3339) in ns since 1970; 0 for Go's time without a value.
-fn time_ns(text: &str) -> Option<i64> {
-    let (date, time) = text.split_once('T')?;
-    let mut date = date.splitn(3, '-').map(str::parse::<i64>);
-    let (year, month, day) = (date.next()?.ok()?, date.next()?.ok()?, date.next()?.ok()?);
-    if year <= 1 {
-        return Some(0);
-    }
-    let zone = time.find(['Z', '+', '-'])?;
-    let (clock, zone) = time.split_at(zone);
-    let mut parts = clock.splitn(3, ':');
-    let hour: i64 = parts.next()?.parse().ok()?;
-    let minute: i64 = parts.next()?.parse().ok()?;
-    let (second, fraction) = parts.next().map(|s| s.split_once('.').unwrap_or((s, "")))?;
-    let second: i64 = second.parse().ok()?;
-    let in_range = (2..=9999).contains(&year)
-        && (1..=12).contains(&month)
-        && (1..=31).contains(&day)
-        && (0..24).contains(&hour)
-        && (0..60).contains(&minute)
-        && (0..=60).contains(&second);
-    if !in_range {
-        return None;
-    }
-    let fraction: i64 = format!("{fraction:0<9}").get(..9)?.parse().ok()?;
-    let offset = match zone.split_at(1) {
-        ("Z", _) => 0,
-        (sign, by) => {
-            let (hours, minutes) = by.split_once(':')?;
-            let minutes = hours.parse::<u8>().ok().map(i64::from)? * 60
-                + minutes.parse::<u8>().ok().map(i64::from)?;
-            if sign == "-" { -minutes } else { minutes }
-        }
-    };
-    let days = keelson_port::civil_days(year, month, day);
-    let seconds = ((days * 24 + hour) * 60 + minute - offset) * 60 + second;
-    seconds.checked_mul(1_000_000_000)?.checked_add(fraction)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn gos_times_are_read() {
-        let cases = [
-            ("0001-01-01T00:00:00Z", Some(0)),
-            ("1970-01-01T00:00:01Z", Some(1_000_000_000)),
-            ("2026-11-29T22:37:44.5Z", Some(1_795_991_864_500_000_000)),
-            (
-                "2026-11-30T00:37:44.5+02:00",
-                Some(1_795_991_864_500_000_000),
-            ),
-            ("2024-02-29T12:00:00-01:00", Some(1_709_211_600_000_000_000)),
-            ("yesterday", None),
-            ("2024-02-29T12", None),
-        ];
-        for (text, expected) in cases {
-            assert_eq!(time_ns(text), expected, "{text}");
-        }
     }
 }

@@ -82,8 +82,8 @@ pub fn restore(
 }
 
 /// Restores a snapshot as [`restore`] does, as the standby of the cluster that it is from: with its
-/// revision, without v2 keys, and with `term` or a later one. Beside the member's directories the
-/// data directory may have other files.
+/// revision, without its alarms, and with `term` or a later one. Beside the member's directories
+/// the data directory may have other files.
 ///
 /// # Errors
 /// Those of [`restore`].
@@ -125,15 +125,13 @@ fn restore_as(
     let mark = LastIncluded::from(&end.genesis.mark);
     let engine = Arc::clone(&directory.engine);
     let mut import = Import::new(engine, mark.index.0, options.bump_revision);
-    let dropped = fill(file, &mut import)?;
     match standby {
         // Alarms are those of the source's members, and end there.
         Some(_) => import.standby(),
-        None => {
-            fill_alarms(file, &mut import)?;
-            fill_tree(file, &mut import)?;
-        }
+        None => fill_alarms(file, &mut import)?,
     }
+    let dropped = fill(file, &mut import)?;
+    fill_tree(file, &mut import)?;
     let newest = import.newest().max(compacted(file)?);
     let bump = i64::try_from(options.bump_revision).unwrap_or(i64::MAX);
     end.revision = newest.saturating_add(bump);

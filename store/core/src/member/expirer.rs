@@ -72,6 +72,8 @@ pub struct Expirer {
     /// The term in which the member leads.
     term: Option<Term>,
     tenure: Option<Tenure>,
+    /// Whether the cluster follows another one.
+    is_standby: bool,
     request: Option<PendingRequest>,
     /// The number of the last request.
     last_number: u64,
@@ -89,6 +91,7 @@ impl Expirer {
             timeout_ms,
             term: None,
             tenure: None,
+            is_standby: false,
             request: None,
             last_number: 0,
             check_at: Millis::default(),
@@ -113,7 +116,10 @@ impl Expirer {
             propose: None,
             wake_at: Millis(u64::MAX),
         };
-        if let Some(term) = self.term {
+        self.note_standby(view.is_standby());
+        if self.term.is_some() && self.is_standby {
+            effects.wake_at = Millis(now.0 + TICK_MS);
+        } else if let Some(term) = self.term {
             self.give_up_late(now);
             if self.request.is_none() && self.check_at <= now {
                 self.check(now, clock_ns, term, view, &mut effects);
@@ -132,6 +138,15 @@ impl Expirer {
             (self.tenure, self.request) = (None, None);
             self.check_at = now;
         }
+    }
+
+    /// The nodes of a standby end by the events that it follows. When it is opened, those that are
+    /// overdue get the grace of a new leader.
+    fn note_standby(&mut self, is_standby: bool) {
+        if is_standby {
+            (self.tenure, self.request) = (None, None);
+        }
+        self.is_standby = is_standby;
     }
 
     /// Records an answer. One to a request of an earlier term, or to one given up, is ignored.

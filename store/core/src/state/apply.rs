@@ -160,9 +160,7 @@ impl StateMachine {
                 Ok(self.apply_expire(&request, committed.entry.term, &mut effects.events))
             }
             Op::Auth(change) => self.apply_auth(change, committed.entry.index),
-            Op::Replicate(request) => {
-                self.apply_replicate(request, committed.entry.index, &mut effects.leases)
-            }
+            Op::Replicate(request) => self.apply_replicate(request, committed.entry.index, effects),
             Op::HashCheck(check) => {
                 Ok(self.apply_hash_check(&check, committed.entry.index, &mut effects.hash))
             }

@@ -43,7 +43,7 @@ pub(super) fn needed(op: &Op) -> u32 {
             let op = of.command.as_ref().and_then(|command| command.op.as_ref());
             op.map_or(0, needed).max(AUTH_COMMANDS)
         }
-        Op::Replicate(_) => 4,
+        Op::Replicate(request) => 4 + u32::from(request.tree.is_some()),
         Op::HashCheck(_) => HASH_COMMANDS,
         Op::Downgrade(_) => 5,
     }

@@ -68,7 +68,7 @@ impl Import {
         }
     }
 
-    /// Makes it the state of a standby of the cluster that the rows are from.
+    /// Makes it the state of a standby of the cluster that the rows are from; before any row.
     pub fn standby(&mut self) {
         self.is_standby = true;
         let key = Bytes::from_static(meta::STANDBY);
@@ -104,8 +104,15 @@ impl Import {
         if lease.id == 0 {
             return Err(damaged("a lease", b"0"));
         }
-        let granted = self.index;
-        let row = LeaseRow { granted, ..lease };
+        let row = LeaseRow {
+            granted: self.index,
+            // At its source it may be renewed, which no watch shows.
+            remaining_ttl: match self.is_standby {
+                true => 0,
+                false => lease.remaining_ttl,
+            },
+            ..lease
+        };
         self.put(Table::Leases, lease_key(row.id), row.encode_to_vec().into())
     }
 

@@ -196,7 +196,8 @@ impl RunningHash {
         }
     }
 
-    fn node(&mut self, node: &NodeExtern) {
+    /// Adds a node of the v2 tree.
+    pub(super) fn node(&mut self, node: &NodeExtern) {
         self.bytes(&node.key);
         self.bytes(node.value.as_deref().unwrap_or_default());
         self.word(node.created);

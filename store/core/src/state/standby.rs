@@ -11,6 +11,7 @@ use keelson_proto::internal::auth_change::Op as AuthOp;
 use keelson_proto::internal::command::Op;
 use keelson_proto::internal::{AuthChange, Replicate, ReplicatedRevision};
 
+use super::apply::SideEffects;
 use super::error::Error;
 use super::keys::KeyRange;
 use super::leases::{Lease, LeaseChange, lease_key};
@@ -50,8 +51,9 @@ impl StateMachine {
         &mut self,
         request: Replicate,
         index: Index,
-        changes: &mut Vec<LeaseChange>,
+        effects: &mut SideEffects,
     ) -> Result<Response, Error> {
+        let changes = &mut effects.leases;
         for granted in &request.leases {
             if granted.id == 0 || self.shared.leases.read().exists(granted.id) {
                 continue;
@@ -85,6 +87,9 @@ impl StateMachine {
                 revision: request.compacted,
                 physical: false,
             })?;
+        }
+        if let Some(tree) = &request.tree {
+            effects.events.extend(self.replicate_tree(tree));
         }
         // Opened at another revision it would be without changes, or with more than was compared.
         if request.open && request.after == before {

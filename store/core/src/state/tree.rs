@@ -4,13 +4,13 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use keelson_proto::internal::{TreeExpire, TreeRequest};
+use keelson_proto::internal::{ReplicatedTree, TreeExpire, TreeRequest};
 
 use super::error::{Error, StateError};
 use super::{ReadView, Response, StateMachine};
 use crate::Term;
 use crate::engine::{Change, Engine, Table};
-use crate::tree::{ErrorCode, Event, Loader, NodeExtern, Tree, TreeError};
+use crate::tree::{ErrorCode, Event, Loader, NodeExtern, Tree, TreeError, WalkScope};
 
 impl StateMachine {
     pub(super) fn apply_tree(
@@ -40,10 +40,22 @@ impl StateMachine {
         Response::Empty
     }
 
+    /// Applies a part of another cluster's tree. Returns its events.
+    pub(super) fn replicate_tree(&mut self, request: &ReplicatedTree) -> Vec<Arc<Event>> {
+        let replicated = self.shared.tree.write().replicate(request);
+        let events = &replicated.events;
+        events.iter().for_each(|event| self.hash.event(event));
+        let corrected = &replicated.corrected;
+        corrected.iter().for_each(|node| self.hash.node(node));
+        replicated.events
+    }
+
     /// Advances the tree's index: etcd keeps cluster metadata in the v2 tree, so clients see the
-    /// index move.
+    /// index move. That of a standby is the other cluster's.
     pub(super) fn touch_tree(&mut self) {
-        self.shared.tree.write().touch();
+        if !self.registry.is_standby {
+            self.shared.tree.write().touch();
+        }
     }
 
     /// Converts the changes of the tree since the last rotation to rows. A read lock is enough,
@@ -105,6 +117,12 @@ impl ReadView {
     ) -> Result<Option<(u64, u64)>, TreeError> {
         self.require_tree()?;
         self.shared.tree.read().size_below(path, nodes_max)
+    }
+
+    /// The nodes below a directory of the v2 tree without their children, parents first; none if
+    /// there is no directory. Changes of the tree wait meanwhile.
+    pub fn tree_below(&self, path: &[u8], scope: WalkScope) -> Vec<NodeExtern> {
+        self.shared.tree.read().below(path, scope)
     }
 
     fn require_tree(&self) -> Result<(), TreeError> {

@@ -15,7 +15,7 @@ pub(super) const ROOT: Id = 0;
 /// The node under which etcd keeps its members.
 const MEMBERS: Id = 1;
 /// The root of the keys API.
-const KEYS: Id = 2;
+pub(super) const KEYS: Id = 2;
 /// These three nodes always exist, and have no rows.
 pub(super) const FIXED: Id = 3;
 

@@ -257,7 +257,8 @@ impl Tree {
         }
     }
 
-    fn forget(&mut self, id: Id) {
+    /// Removes a node, whose children must be removed as well.
+    pub(super) fn forget(&mut self, id: Id) {
         let entry = self.arena.remove(id);
         self.deadlines.remove(&(entry.expires_ns, id));
     }

@@ -29,19 +29,27 @@ pub enum Action {
 }
 
 impl Action {
+    const ALL: [Action; 8] = [
+        Action::Get,
+        Action::Set,
+        Action::Create,
+        Action::Update,
+        Action::CompareAndSwap,
+        Action::Delete,
+        Action::CompareAndDelete,
+        Action::Expire,
+    ];
+
     /// The action with that number, if there is one.
     pub fn from_number(number: u32) -> Option<Action> {
-        const ALL: [Action; 8] = [
-            Action::Get,
-            Action::Set,
-            Action::Create,
-            Action::Update,
-            Action::CompareAndSwap,
-            Action::Delete,
-            Action::CompareAndDelete,
-            Action::Expire,
-        ];
-        ALL.into_iter().find(|action| *action as u32 == number)
+        let mut all = Action::ALL.into_iter();
+        all.find(|action| *action as u32 == number)
+    }
+
+    /// The action with etcd's name, if there is one.
+    pub fn from_name(name: &str) -> Option<Action> {
+        let mut all = Action::ALL.into_iter();
+        all.find(|action| action.as_str() == name)
     }
 
     /// etcd's name for it.

@@ -139,6 +139,26 @@ impl EventHistory {
         self.clear_to_fit();
     }
 
+    /// Advances the index to `index` by changes without events; it does not go back.
+    pub(super) fn advance(&mut self, index: u64) {
+        if EVENTS_MAX as u64 <= index.saturating_sub(self.newest) {
+            self.restart(index);
+        }
+        while self.newest < index {
+            self.push(None);
+        }
+    }
+
+    /// Begins anew at an index, which may be lower, as after as many changes without events.
+    pub(super) fn restart(&mut self, index: u64) {
+        while !self.events.is_empty() {
+            self.clear_oldest();
+        }
+        let before = index.min(EVENTS_MAX as u64);
+        self.newest = index - before;
+        (0..before).for_each(|_| self.push(None));
+    }
+
     fn clear_to_fit(&mut self) {
         while self.bytes_max < self.bytes && 1 < self.count {
             self.clear_oldest();

@@ -1,11 +1,11 @@
-//! Loads a tree from the rows of the engine, or of a snapshot; `rows.rs` has their layout.
+//! Loads a tree from the rows of the engine, or of a snapshot; `layout.rs` has their layout.
 
 use keelson_proto::internal::{TreeEvent, TreeEventNode, TreeNode};
 use prost::Message;
 
 use super::arena::{Arena, ArenaNode, Content, Id};
 use super::history::{self, EventHistory};
-use super::rows::{EVENT, HEAD, NODE};
+use super::layout::{EVENT, HEAD, NODE};
 use super::{Action, Event, NodeExtern, Tree};
 
 /// Takes rows in any order, and returns the tree, or a description of the damage.
@@ -126,7 +126,8 @@ fn entry(row: TreeNode) -> Option<ArenaNode> {
     })
 }
 
-fn event(row: TreeEvent) -> Option<Event> {
+/// The event of a row.
+pub(super) fn event(row: TreeEvent) -> Option<Event> {
     Some(Event {
         action: Action::from_number(row.action)?,
         node: node(row.node?),
@@ -138,7 +139,8 @@ fn event(row: TreeEvent) -> Option<Event> {
     })
 }
 
-fn node(row: TreeEventNode) -> NodeExtern {
+/// The node of an event's row.
+pub(super) fn node(row: TreeEventNode) -> NodeExtern {
     NodeExtern {
         key: row.key,
         value: row.value,

@@ -28,10 +28,12 @@ mod error;
 mod event;
 mod expiry;
 mod history;
+mod layout;
 mod loader;
 mod nodes;
 mod path;
 mod read;
+mod replicate;
 mod rows;
 mod walk;
 pub mod watchers;
@@ -44,9 +46,11 @@ use std::collections::BTreeSet;
 pub use error::{ErrorCode, TreeError};
 pub use event::{Action, Event, NodeExtern};
 pub(crate) use history::BYTES_MAX as HISTORY_BYTES_MAX;
+pub use layout::{EVENTS_MAX, KEYS, StoredRow, TreeRows};
 pub(crate) use loader::Loader;
 pub use nodes::NodeExterns;
 pub(crate) use rows::TreeRow;
+pub use walk::WalkScope;
 
 /// The maximum length of a path in a request, with the "/1" of the keys API, in bytes. etcd closes
 /// a connection whose first request line has more than 4 KiB; with a path of 31,000 names every

@@ -76,6 +76,19 @@ impl Tree {
         Ok(walk::size_below(&self.arena, id, &path, nodes_max))
     }
 
+    /// The nodes below a directory without their children, parents first; none if there is no
+    /// directory. No node has a remaining time to live.
+    pub fn below(&self, path: &[u8], scope: WalkScope) -> Vec<NodeExtern> {
+        let path = path::clean(path);
+        let Ok(top) = self.find(&path) else {
+            return Vec::new();
+        };
+        let below = walk::below(&self.arena, top, &path, scope).into_iter();
+        below
+            .map(|met| self.show(met.id, met.key, i64::MAX))
+            .collect()
+    }
+
     fn put_into(&self, top: &mut NodeExtern, below: Vec<walk::Visited>, now_ns: i64) {
         // Incomplete directories, each nested in the one before.
         let mut open = vec![std::mem::take(top)];

@@ -1,25 +1,12 @@
-//! The tree as rows of the engine; `loader.rs` reads them.
-//!
-//! | key | value |
-//! |---|---|
-//! | `e`, then where in the history: index modulo its length | `TreeEvent` |
-//! | `h` | the index, and how many numbers nodes may have |
-//! | `n`, then the node's number | `TreeNode` |
-//!
-//! An event's row is overwritten by that of a later one, or deleted once the history no longer
-//! includes it. Rows left by earlier releases are ignored, and deleted.
+//! The tree as rows of the engine; `layout.rs` has their layout, and `loader.rs` reads them.
 
 use bytes::Bytes;
 use keelson_proto::internal::{TreeEvent, TreeEventNode, TreeNode};
 use prost::Message;
 
 use super::arena::{ArenaNode, Content, Id};
-use super::history;
-use super::{Event, NodeExtern, Tree};
-
-pub(super) const EVENT: u8 = b'e';
-pub(super) const HEAD: u8 = b'h';
-pub(super) const NODE: u8 = b'n';
+use super::layout::{self, HEAD, event_key, node_key};
+use super::{Event, NodeExtern, Tree, history};
 
 impl Tree {
     /// The current tree, to be encoded later. Values are shared with the tree: they may be
@@ -75,10 +62,7 @@ impl Tree {
     }
 
     fn head_row(&self) -> (Bytes, Bytes) {
-        let index = self.index().to_be_bytes();
-        let numbers = self.arena.numbers().to_be_bytes();
-        let row = [&index[..], &numbers].concat();
-        (Bytes::from_static(&[HEAD]), row.into())
+        layout::head_row(self.index(), self.arena.numbers())
     }
 }
 
@@ -104,10 +88,6 @@ impl TreeRow {
     }
 }
 
-fn node_key(id: Id) -> Bytes {
-    [&[NODE][..], &id.to_be_bytes()].concat().into()
-}
-
 fn node_row(entry: &ArenaNode) -> Bytes {
     node_message(entry).encode_to_vec().into()
 }
@@ -129,16 +109,13 @@ fn node_message(entry: &ArenaNode) -> TreeNode {
     }
 }
 
-fn event_key(slot: u16) -> Bytes {
-    [&[EVENT][..], &slot.to_be_bytes()].concat().into()
-}
-
 pub(super) fn event_row(event: &Event, oldest: u64) -> (Bytes, Bytes) {
     let key = event_key(history::slot(event.index));
     (key, event_message(event, oldest).encode_to_vec().into())
 }
 
-fn event_message(event: &Event, oldest: u64) -> TreeEvent {
+/// An event as a row.
+pub(super) fn event_message(event: &Event, oldest: u64) -> TreeEvent {
     TreeEvent {
         action: event.action as u32,
         node: Some(event_node(&event.node)),
@@ -149,7 +126,8 @@ fn event_message(event: &Event, oldest: u64) -> TreeEvent {
     }
 }
 
-fn event_node(node: &NodeExtern) -> TreeEventNode {
+/// A node of an event's row.
+pub(super) fn event_node(node: &NodeExtern) -> TreeEventNode {
     TreeEventNode {
         key: node.key.clone(),
         value: node.value.clone(),

@@ -12,11 +12,11 @@ const NODE_BYTES: usize = 160;
 
 /// The scope of a walk.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct WalkScope {
+pub struct WalkScope {
     /// Include nodes below the children.
-    pub(super) recursive: bool,
+    pub recursive: bool,
     /// Include hidden nodes, and nodes below them.
-    pub(super) hidden: bool,
+    pub hidden: bool,
 }
 
 /// A visited node.

@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use keelson_core::tree::Action;
+use keelson_core::tree::{Action, EVENTS_MAX, KEYS, StoredRow};
 use keelson_proto::etcdserverpb::Member;
 use keelson_proto::internal::{TreeEvent, TreeEventNode, TreeNode};
-use prost::Message;
 use serde_json::{Map, Value, json};
 
 use super::database::tree_row;
@@ -14,10 +13,6 @@ use crate::edge::v2::time_text;
 use crate::snapshot::buckets;
 use crate::snapshot::input::{InputError, SnapshotFile};
 
-/// The number of the node of the keys API.
-const KEYS: u32 = 2;
-/// The events of etcd's history, and of ours.
-const EVENTS_MAX: usize = 1000;
 /// Go reads 10,000 levels of JSON, of which a directory takes two.
 const DEPTH_MAX: usize = 2000;
 /// Go's time without a value.
@@ -50,21 +45,15 @@ impl ExportedTree {
     }
 
     fn take(&mut self, key: &Bytes, row: Bytes) -> Option<()> {
-        match *key.first()? {
-            b'h' => self.index = u64::from_be_bytes(*row.first_chunk()?),
-            b'n' => {
-                let id = u32::from_be_bytes(key[1..].try_into().ok()?);
-                let node = TreeNode::decode(row).ok()?;
-                self.children
-                    .entry(node.parent)
-                    .or_default()
-                    .push((id, node));
+        match StoredRow::read(key, row)? {
+            StoredRow::Head(index) => self.index = index,
+            StoredRow::Node(id, node) => {
+                let siblings = self.children.entry(node.parent).or_default();
+                siblings.push((id, node));
             }
-            b'e' => {
-                let event = TreeEvent::decode(row).ok()?;
+            StoredRow::Event(event) => {
                 self.events.insert(event.index, event);
             }
-            _ => {}
         }
         Some(())
     }

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use keelson_proto::etcdserverpb::*;
 use keelson_proto::internal::command::Op;
-use keelson_proto::internal::{Replicate, ReplicatedChange, ReplicatedLease, ReplicatedRevision};
+use keelson_proto::internal::{
+    LeaseRow, MemberAttributes, Replicate, ReplicatedChange, ReplicatedLease, ReplicatedRevision,
+    ReplicatedTree, TreeEventNode, TreeExpire,
+};
 
 use super::harness::{Machine, conf_state, member};
 use super::requests::*;
@@ -16,6 +19,14 @@ fn standby() -> Machine {
     let engine = Arc::new(MemoryEngine::new());
     let mut import = Import::new(engine.clone(), 1, 0);
     import.standby();
+    // In the source's snapshot a part of its time was over; meanwhile it was renewed.
+    let checkpointed = LeaseRow {
+        id: 9,
+        ttl: 3600,
+        remaining_ttl: 20,
+        granted: 5,
+    };
+    import.lease(checkpointed).unwrap();
     let genesis = Genesis {
         cluster_id: ClusterId(77),
         members: vec![member(1), member(2), member(3)],
@@ -144,6 +155,60 @@ fn a_lease_that_is_gone_leaves_its_keys_to_the_revisions() {
     let second = revisions(2, vec![vec![change("a", None, 0)]]);
     machine.apply(Op::Replicate(second)).unwrap();
     assert_eq!(machine.state.view().revision(), 3);
+}
+
+#[test]
+fn a_lease_of_the_snapshot_has_its_whole_time() {
+    let machine = standby();
+    let lease = machine.state.view().lease(9).expect("it is there");
+    assert_eq!((lease.ttl, lease.remaining), (3600, 0));
+}
+
+#[test]
+fn the_index_of_its_v2_tree_is_the_source_s() {
+    let mut machine = standby();
+    let tree = |after, index| Replicate {
+        tree: Some(ReplicatedTree {
+            after,
+            index,
+            nodes: vec![TreeEventNode {
+                key: "/1/a".into(),
+                value: Some("x".into()),
+                expires_ns: 1,
+                created: 4,
+                modified: 4,
+                ..TreeEventNode::default()
+            }],
+            ..ReplicatedTree::default()
+        }),
+        ..Replicate::default()
+    };
+    let before = machine.state.view().tree_index();
+    machine.apply(Op::Replicate(tree(before, 40))).unwrap();
+    machine.apply(Op::Replicate(tree(before, 50))).unwrap();
+    let attributes = MemberAttributes {
+        member_id: 1,
+        name: "other".to_owned(),
+        ..MemberAttributes::default()
+    };
+    machine.apply(Op::MemberAttributes(attributes)).unwrap();
+    let expire = TreeExpire {
+        time_ns: i64::MAX,
+        ..TreeExpire::default()
+    };
+    let refused = machine.apply(Op::TreeExpire(expire));
+    assert_eq!(refused.err(), Some(Error::Standby));
+    machine.flush();
+    for state in [
+        machine.state.view(),
+        StateMachine::open(machine.engine, Limits::default())
+            .unwrap()
+            .expect("a state")
+            .view(),
+    ] {
+        assert_eq!(state.tree_index(), 40);
+        assert!(state.tree_get(b"/1/a", false, 0).is_ok());
+    }
 }
 
 #[test]

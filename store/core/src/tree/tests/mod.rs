@@ -5,6 +5,7 @@ mod expiry;
 mod history;
 mod history_bytes;
 mod recorded;
+mod replicate;
 pub(crate) mod requests;
 mod rows;
 mod rules;
