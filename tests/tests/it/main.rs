@@ -12,6 +12,7 @@ mod etcdctl_v2;
 mod exports;
 mod follows;
 mod hostile_v2;
+mod hostile_v3;
 mod imports;
 mod jwt;
 mod node_etcd;
