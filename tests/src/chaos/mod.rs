@@ -1,5 +1,6 @@
 //! Real-process fault scenarios, shared by the tests and the soak binary.
 
+pub mod backups;
 pub mod distribution;
 pub mod kill_two;
 pub mod members;

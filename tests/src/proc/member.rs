@@ -85,6 +85,12 @@ impl Member {
         self.args.splice(0..0, words);
     }
 
+    /// Gives it further flags from the next start on.
+    pub fn add_flags(&mut self, flags: &[&str]) {
+        let flags = flags.iter().map(|flag| (*flag).to_owned());
+        self.args.extend(flags);
+    }
+
     /// Changes its peer URL from the next start on.
     pub fn move_to(&mut self, peer_url: &str) {
         for flag in ["listen-peer-urls", "initial-advertise-peer-urls"] {

@@ -18,6 +18,7 @@ use rand_chacha::ChaCha8Rng;
 use tokio::sync::{Mutex, MutexGuard};
 use tonic::{Code, Status};
 
+mod backups;
 mod changes;
 mod compaction;
 mod differs;

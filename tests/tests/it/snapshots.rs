@@ -132,7 +132,7 @@ async fn contents(peer: &Peer, url: &str) -> Result<String> {
 }
 
 /// A cluster of one, from a snapshot that a program restores into its directory.
-async fn restored(
+pub(super) async fn restored(
     server: &Path,
     program: &Path,
     (command, more): (&[&str], &[&str]),

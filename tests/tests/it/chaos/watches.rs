@@ -7,6 +7,7 @@ use keelson_proto::etcdserverpb::watch_create_request::FilterType;
 use keelson_proto::etcdserverpb::{CompactionRequest, WatchCreateRequest};
 use keelson_tests::chaos::watchers::{WatchRecords, WatcherPlan, Watchers};
 use keelson_tests::chaos::writers::Writers;
+use keelson_tests::check::watch::EventLog;
 
 use super::membership::{ARRIVING, GONE, logged};
 use super::*;
@@ -21,15 +22,24 @@ const LARGE: (usize, usize) = (256 << 10, 100);
 /// Fewer revisions than any of the tests makes.
 const MANY: i64 = 400;
 
+/// A watcher of all that the writers write.
+pub(super) fn plan_of_all(first: usize) -> WatcherPlan {
+    WatcherPlan {
+        request: WatchCreateRequest {
+            key: "w/".into(),
+            range_end: "w0".into(),
+            start_revision: 1,
+            prev_kv: true,
+            ..Default::default()
+        },
+        first,
+        patience: IMPATIENT,
+    }
+}
+
 /// The watchers of each member.
 pub(super) fn plans(members: usize) -> Vec<WatcherPlan> {
-    let all = WatchCreateRequest {
-        key: "w/".into(),
-        range_end: "w0".into(),
-        start_revision: 1,
-        prev_kv: true,
-        ..Default::default()
-    };
+    let all = plan_of_all(0).request;
     let kinds = [
         // It stays with a member that is stopped.
         (all.clone(), LIMIT),
@@ -122,8 +132,18 @@ pub(super) async fn conclude(
     url: &str,
     writers: Writers,
     watchers: Vec<Watchers>,
-    mut others: Others,
+    others: Others,
 ) -> Result<()> {
+    concluded(url, writers, watchers, others).await.map(drop)
+}
+
+/// The same; returns the events of all revisions.
+pub(super) async fn concluded(
+    url: &str,
+    writers: Writers,
+    watchers: Vec<Watchers>,
+    mut others: Others,
+) -> Result<EventLog> {
     let mut written = writers.stop().await?;
     // Writes of unknown outcome that took effect come before this one, or never.
     others.writes.push(put(url, "x/last", 1).await?);
@@ -149,7 +169,7 @@ pub(super) async fn conclude(
         "{upto} revisions, {} watchers, {events} events",
         records.all.len()
     );
-    Ok(())
+    Ok(log)
 }
 
 #[tokio::test]
