@@ -21,6 +21,9 @@ pub const COMMAND_VERSION: u32 = 5;
 /// The number of the comparison of running hashes.
 pub const HASH_COMMANDS: u32 = 5;
 
+/// The number of the replication of the v2 tree to a standby.
+pub(super) const TREE_REPLICATION: u32 = 5;
+
 /// The number of the release before this one: what the cluster is held to while a downgrade is in
 /// progress.
 pub const PREVIOUS_COMMAND_VERSION: u32 = COMMAND_VERSION - 1;
@@ -43,7 +46,8 @@ pub(super) fn needed(op: &Op) -> u32 {
             let op = of.command.as_ref().and_then(|command| command.op.as_ref());
             op.map_or(0, needed).max(AUTH_COMMANDS)
         }
-        Op::Replicate(request) => 4 + u32::from(request.tree.is_some()),
+        Op::Replicate(request) if request.tree.is_some() => TREE_REPLICATION,
+        Op::Replicate(_) => 4,
         Op::HashCheck(_) => HASH_COMMANDS,
         Op::Downgrade(_) => 5,
     }

@@ -12,6 +12,8 @@
 //! some microseconds; readers wait for the writer likewise. Versions of an unfinished transaction
 //! may already be in the index: readers use a published revision and skip newer versions.
 
+mod count;
+
 use std::collections::{BTreeMap, btree_map};
 use std::ops::Bound;
 
@@ -29,9 +31,6 @@ type Directory = BTreeMap<Box<[u8]>, CountedLeaf>;
 /// The leaves that a reader visits before it lets a split pass. To find its place in the directory
 /// again costs as much as to count several leaves.
 const LEAVES_AT_ONCE: usize = 16;
-
-/// The leaves whose numbers a count adds up before it lets a split pass: some ten microseconds.
-const LEAVES_COUNTED_AT_ONCE: usize = 512;
 
 /// The index. Only the one writer calls `put`, `put_tombstone`, `restore` and `compact`.
 pub(super) struct KeyIndex {
@@ -94,34 +93,6 @@ impl KeyIndex {
             }
             true
         });
-    }
-
-    /// The number of keys of the range that exist at the revision. Leaves that lie within it are
-    /// not read, unless they were changed after the revision.
-    pub(super) fn count(&self, range: KeyRange<'_>, revision: i64) -> usize {
-        let Some(first) = range.first() else {
-            return 0;
-        };
-        if let KeyRange::One(key) = range {
-            return usize::from(self.at(key, revision).is_some());
-        }
-        let mut count = 0;
-        let mut from: Box<[u8]> = first.into();
-        loop {
-            let directory = self.directory.read();
-            let mut behind = leaves_behind(&directory, &from, range);
-            let Some((mut next, mut last)) = behind.next() else {
-                let only = leaf_of(&directory, &from);
-                return count + only.count_part(&from, range, revision);
-            };
-            count += leaf_of(&directory, &from).count_part(&from, range, revision);
-            // A leaf with another one of the range behind it lies within the range.
-            for (begins, leaf) in behind.take(LEAVES_COUNTED_AT_ONCE) {
-                count += last.count(revision);
-                (next, last) = (begins, leaf);
-            }
-            from = next.clone();
-        }
     }
 
     /// Calls `see` with each leaf of the range and the place where the range begins in it, until

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use keelson_proto::internal::{ReplicatedTree, TreeExpire, TreeRequest};
 
 use super::error::{Error, StateError};
+use super::gate::TREE_REPLICATION;
 use super::{ReadView, Response, StateMachine};
 use crate::Term;
 use crate::engine::{Change, Engine, Table};
@@ -51,9 +52,11 @@ impl StateMachine {
     }
 
     /// Advances the tree's index: etcd keeps cluster metadata in the v2 tree, so clients see the
-    /// index move. That of a standby is the other cluster's.
+    /// index move. That of a standby is the other cluster's, once all members keep it so.
     pub(super) fn touch_tree(&mut self) {
-        if !self.registry.is_standby {
+        let registry = &self.registry;
+        let is_replicated = registry.is_standby && TREE_REPLICATION <= registry.command_version();
+        if !is_replicated {
             self.shared.tree.write().touch();
         }
     }

@@ -164,6 +164,32 @@ fn a_lease_of_the_snapshot_has_its_whole_time() {
     assert_eq!((lease.ttl, lease.remaining), (3600, 0));
 }
 
+/// Member 1 states what it can apply.
+fn publish(machine: &mut Machine, command_version: u32) {
+    let attributes = MemberAttributes {
+        member_id: 1,
+        name: "other".to_owned(),
+        command_version,
+        ..MemberAttributes::default()
+    };
+    machine.apply(Op::MemberAttributes(attributes)).unwrap();
+}
+
+/// Members of the release before count changes of members in the tree's index. Its part of the
+/// hash would differ for good.
+#[test]
+fn the_index_of_its_v2_tree_moves_as_in_the_oldest_of_its_members() {
+    let mut machine = standby();
+    publish(&mut machine, COMMAND_VERSION - 1);
+    let before = machine.state.view().tree_index();
+    publish(&mut machine, COMMAND_VERSION - 1);
+    assert_eq!(machine.state.view().tree_index(), before + 1);
+    publish(&mut machine, COMMAND_VERSION);
+    let before = machine.state.view().tree_index();
+    publish(&mut machine, COMMAND_VERSION);
+    assert_eq!(machine.state.view().tree_index(), before);
+}
+
 #[test]
 fn the_index_of_its_v2_tree_is_the_source_s() {
     let mut machine = standby();
@@ -186,12 +212,7 @@ fn the_index_of_its_v2_tree_is_the_source_s() {
     let before = machine.state.view().tree_index();
     machine.apply(Op::Replicate(tree(before, 40))).unwrap();
     machine.apply(Op::Replicate(tree(before, 50))).unwrap();
-    let attributes = MemberAttributes {
-        member_id: 1,
-        name: "other".to_owned(),
-        ..MemberAttributes::default()
-    };
-    machine.apply(Op::MemberAttributes(attributes)).unwrap();
+    publish(&mut machine, COMMAND_VERSION);
     let expire = TreeExpire {
         time_ns: i64::MAX,
         ..TreeExpire::default()
