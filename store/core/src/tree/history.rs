@@ -70,6 +70,8 @@ pub(super) struct EventHistory {
     fresh: usize,
     /// The size of their rows, in bytes.
     fresh_bytes: u64,
+    /// Whether it has begun anew: then no fresh index need be there for the newest to be another.
+    is_anew: bool,
     /// Slots whose rows, if any, are of events that were cleared.
     stale: BTreeSet<u16>,
 }
@@ -91,6 +93,7 @@ impl EventHistory {
             bytes_max,
             fresh: 0,
             fresh_bytes: 0,
+            is_anew: false,
             stale: BTreeSet::new(),
         }
     }
@@ -156,6 +159,7 @@ impl EventHistory {
         }
         let before = index.min(EVENTS_MAX as u64);
         self.newest = index - before;
+        self.is_anew = true;
         (0..before).for_each(|_| self.push(None));
     }
 
@@ -227,7 +231,8 @@ impl EventHistory {
 
     /// The number of rows out of date, and their size in bytes.
     pub(super) fn fresh(&self) -> (usize, u64) {
-        (self.fresh + self.stale.len(), self.fresh_bytes)
+        let rows = self.fresh + self.stale.len();
+        (rows.max(self.is_anew.into()), self.fresh_bytes)
     }
 
     /// The events without a row.
@@ -244,7 +249,7 @@ impl EventHistory {
 
     /// Marks all rows as up to date.
     pub(super) fn cleaned(&mut self) {
-        (self.fresh, self.fresh_bytes) = (0, 0);
+        (self.fresh, self.fresh_bytes, self.is_anew) = (0, 0, false);
         self.stale.clear();
     }
 }

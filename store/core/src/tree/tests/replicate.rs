@@ -1,5 +1,7 @@
 //! The tree of a standby, against the tree that it follows.
 
+use std::collections::BTreeMap;
+
 use keelson_proto::internal::tree_request::Op;
 use keelson_proto::internal::{ReplicatedTree, TreeExpire, TreeRequest};
 use proptest::collection::vec;
@@ -209,6 +211,35 @@ fn numbers_and_paths_that_no_tree_has_do_no_harm() {
     assert_eq!(standby.index(), u64::MAX / 2);
     assert_eq!(standby.len(), 1);
     assert_eq!(restarted(&standby).digest(), standby.digest());
+}
+
+/// Its index, lower than before, was in no row until the next change.
+#[test]
+fn a_tree_that_begins_anew_is_restarted_at_its_index() {
+    let mut standby = Tree::new();
+    (0..3).for_each(|_| standby.touch());
+    let mut engine: BTreeMap<_, _> = standby.rows().into_iter().collect();
+    standby.cleaned();
+    standby.replicate(&ReplicatedTree {
+        after: 3,
+        reset: true,
+        index: 0,
+        ..ReplicatedTree::default()
+    });
+    assert!(0 < standby.unflushed().0);
+    for (key, row) in standby.stale_rows() {
+        match row {
+            Some(row) => drop(engine.insert(key, row)),
+            None => drop(engine.remove(&key)),
+        }
+    }
+    standby.cleaned();
+    assert_eq!(standby.unflushed().0, 0);
+    let mut loader = Loader::default();
+    for (key, row) in &engine {
+        loader.push(key, row).unwrap();
+    }
+    assert_eq!(loader.finish().unwrap().index(), 0);
 }
 
 fn standby_event() -> crate::tree::Event {
