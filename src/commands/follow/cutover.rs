@@ -10,14 +10,14 @@ use keelson_proto::etcdserverpb::alarm_request::AlarmAction;
 use keelson_proto::internal::Replicate;
 use keelson_store::{Error, StateError};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tonic::Status;
 use tracing::{info, warn};
 
 use super::FollowPlan;
 use super::follower::{FollowError, Follower};
 use super::source::SourceMember;
-use super::tree::TreeFollowError;
+use super::tree::{SettledTree, TreeFollowError};
 
 /// How often the opening is proposed, and the pause between.
 const OPENINGS_MAX: usize = 60;
@@ -59,10 +59,17 @@ pub(super) enum CutoverError {
         their_compaction: i64,
     },
     #[error(
-        "the v2 keys of the source cannot be compared: {0}. keelson follow --without-v2 leaves \
-         them out"
+        "the v2 keys of the source cannot be compared: {0}. keelson follow --without-v2 follows \
+         none"
     )]
     Tree(#[from] TreeFollowError),
+    #[error(
+        "the v2 keys of the source were not read in time. Try again with a longer --timeout; or \
+         keelson follow --without-v2 follows none"
+    )]
+    TreeLate,
+    #[error("keelson cutover was stopped")]
+    GivenUp,
     #[error(
         "whether the standby is open is not known ({0}), so the source goes on refusing writes. \
          Restart keelson follow: it follows again if the standby is not open, and keelson cutover \
@@ -211,11 +218,11 @@ impl Follower<'_> {
     pub(super) async fn open(
         &mut self,
         source: &SourceMember,
-        pending: &Pending,
+        pending: &mut Pending,
     ) -> Result<String, CutoverError> {
         self.compare_users(source).await?;
         while self.compare_leases(source).await? {}
-        let tree_index = self.tree.settle().await?;
+        let tree = self.settle_tree(pending).await?;
         let revision = self.store.revision();
         let theirs = source.hash_kv(revision).await?;
         if self.store.compacted() < theirs.compact_revision {
@@ -242,10 +249,7 @@ impl Follower<'_> {
              HashKV {} is that of {}.\n",
             ours.hash, source.url
         );
-        if let Some(index) = tree_index {
-            text += &format!("Its v2 keys are those of v2 index {index}.\n");
-            text += &self.tree.changed_since(index).await;
-        }
+        text += &self.tree_text(tree).await;
         text += match pending.request.fence {
             true => {
                 "The source refuses writes of v3 keys (alarm CORRUPT), and goes on serving reads \
@@ -261,6 +265,39 @@ impl Follower<'_> {
                      restarted.\n";
         }
         Ok(text)
+    }
+
+    /// The source's writers wait meanwhile: no longer than the command does.
+    async fn settle_tree(
+        &mut self,
+        pending: &mut Pending,
+    ) -> Result<Option<SettledTree>, CutoverError> {
+        let until = pending.began + pending.request.patience;
+        tokio::select! {
+            settled = timeout_at(until, self.tree.settle(true)) => match settled {
+                Ok(settled) => Ok(settled?),
+                Err(_) => Err(CutoverError::TreeLate),
+            },
+            () = pending.request.reply.closed() => Err(CutoverError::GivenUp),
+        }
+    }
+
+    /// What is said of v2 keys.
+    async fn tree_text(&mut self, tree: Option<SettledTree>) -> String {
+        let Some(SettledTree { index, is_whole }) = tree else {
+            return match self.tree.has_unfollowed() {
+                true => "v2 keys are not followed: those that are here may be older.\n".to_owned(),
+                false => String::new(),
+            };
+        };
+        let mut text = format!(
+            "Its v2 keys are those of v2 index {index}; of hidden ones those that were known.\n"
+        );
+        if !is_whole {
+            text += "The source's v2 keys changed faster than they were compared: times to live, \
+                     and hidden keys, may be older here.\n";
+        }
+        text + &self.tree.changed_since(index).await
     }
 
     /// Opens the standby at this revision. A proposal without an outcome may take effect later, so

@@ -69,6 +69,7 @@ pub(super) async fn follow(
         return Some("it is not known of which cluster it is a standby".to_owned());
     };
     let (mut warned, mut had_room) = (String::new(), true);
+    let mut hidden = BTreeSet::new();
     loop {
         for url in &plan.urls {
             let mut follower = Follower {
@@ -77,7 +78,7 @@ pub(super) async fn follow(
                 marker: &marker,
                 cutovers: &mut cutovers,
                 pending: None,
-                tree: TreeFollower::new(&store, &plan, url),
+                tree: TreeFollower::new(&store, &plan, url, &mut hidden),
                 had_room: &mut had_room,
             };
             let ended = follower.follow(url).await;
@@ -186,7 +187,7 @@ impl Follower<'_> {
         request: CutoverRequest,
         source: &SourceMember,
     ) -> Result<(), FollowError> {
-        let settled = timeout(request.patience, self.tree.settle()).await;
+        let settled = timeout(request.patience, self.tree.settle(false)).await;
         match settled {
             Ok(Ok(_)) => {
                 self.pending = Some(Pending::begin(request, self.plan, source).await?);
@@ -200,14 +201,14 @@ impl Follower<'_> {
     async fn cut_over_when_due(&mut self, source: &SourceMember) -> Result<(), FollowError> {
         let revision = self.store.revision();
         let due = self.pending.take_if(|pending| pending.target <= revision);
-        let Some(pending) = due else {
+        let Some(mut pending) = due else {
             return Ok(());
         };
         if pending.is_given_up() {
-            pending.failed("keelson cutover was stopped").await;
+            pending.failed(&CutoverError::GivenUp.to_string()).await;
             return Ok(());
         }
-        match self.open(source, &pending).await {
+        match self.open(source, &mut pending).await {
             Ok(text) => {
                 pending.succeeded(text);
                 Err(FollowError::Opened)

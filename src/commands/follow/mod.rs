@@ -53,7 +53,7 @@ struct FollowArguments {
     /// that were written before: others are followed from their first change on.
     #[arg(long, value_name = "DIRECTORY")]
     v2_hidden: Vec<String>,
-    /// Follow no v2 keys.
+    /// Follow no v2 keys. Those of the snapshot of a source that is Keelson stay as they are.
     #[arg(long)]
     without_v2: bool,
     #[command(flatten)]

@@ -40,14 +40,20 @@ impl AskedDirectory {
 pub(super) struct Comparison(VecDeque<AskedDirectory>);
 
 impl Comparison {
-    /// Of the root, and of hidden nodes: whole paths.
-    pub(super) fn new(hidden: BTreeSet<Vec<u8>>) -> Comparison {
-        let paths = [KEYS.to_vec()].into_iter().chain(hidden);
-        let asked = paths.map(|path| AskedDirectory {
+    /// Of the root.
+    pub(super) fn new() -> Comparison {
+        let mut comparison = Comparison(VecDeque::new());
+        comparison.add([KEYS.to_vec()]);
+        comparison
+    }
+
+    /// And of these whole paths.
+    pub(super) fn add(&mut self, paths: impl IntoIterator<Item = Vec<u8>>) {
+        let asked = paths.into_iter().map(|path| AskedDirectory {
             path,
             is_recursive: true,
         });
-        Comparison(asked.collect())
+        self.0.extend(asked);
     }
 
     pub(super) fn next(&mut self) -> Option<AskedDirectory> {
@@ -84,10 +90,7 @@ impl Comparison {
             let dirs = theirs
                 .iter()
                 .filter(|node| node.dir && node.key != asked.path);
-            self.0.extend(dirs.map(|node| AskedDirectory {
-                path: node.key.to_vec(),
-                is_recursive: true,
-            }));
+            self.add(dirs.map(|node| node.key.to_vec()));
         }
         parts(listed.index, &ours, theirs)
     }
@@ -184,7 +187,8 @@ mod tests {
 
     #[test]
     fn a_directory_that_is_too_large_is_read_child_by_child() {
-        let mut comparison = Comparison::new(BTreeSet::from([b"/1/_h".to_vec()]));
+        let mut comparison = Comparison::new();
+        comparison.add([b"/1/_h".to_vec()]);
         let asked = comparison.next().unwrap();
         assert!(asked.is_all() && asked.is_recursive);
         assert_eq!(asked.shown_path(), b"/");

@@ -7,6 +7,8 @@
 //! applied first.
 
 mod compare;
+mod hear;
+mod hidden;
 mod settle;
 mod shown;
 mod source;
@@ -16,27 +18,26 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use keelson_proto::internal::{Replicate, ReplicatedTree, TreeEvent};
-use keelson_store::internals::WalkScope;
 use keelson_store::{Error, Store};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use self::compare::Comparison;
-use self::source::{PendingWait, TreeSource, TreeSourceError, Wait};
+use self::hear::Heard;
+pub(super) use self::settle::SettledTree;
+use self::source::{PendingWait, TreeSource, TreeSourceError};
 use super::FollowPlan;
 
 /// The size of a command, in bytes, unless one event is larger; and its events.
 const COMMAND_BYTES: usize = 1 << 20;
 const EVENTS_MAX: usize = 256;
-/// The wait for a past event whose answer has begun.
-const PROMPT: Duration = Duration::from_millis(20);
-/// After that no event comes: the index was advanced without one.
-const SILENT: Duration = Duration::from_secs(1);
-/// The same before a comparison, which shows what an event that comes later has changed.
-const COMPARE_SILENT: Duration = Duration::from_millis(200);
 /// The shortest time between two comparisons, and how much longer than one of them it is.
 const COMPARE_AGAIN: Duration = Duration::from_secs(10);
 const COMPARE_SHARE: u32 = 20;
+/// The longest pause after a comparison that has failed.
+const COMPARE_RETRY_MAX: Duration = Duration::from_secs(60);
+/// Histories in a row that began behind the standby: it cannot keep up by events.
+const OUTRUN: u32 = 2;
 /// How long v3 keys wait for v2 keys at a time: with auth, an etcd takes 0.1 s for each event.
 const STEP_MAX: Duration = Duration::from_millis(300);
 
@@ -51,51 +52,65 @@ pub(super) enum TreeFollowError {
     Standby(#[from] Error),
 }
 
-/// What the source has from an index on.
-enum Heard {
-    /// The first event.
-    Event(Box<TreeEvent>),
-    /// No event up to that index.
-    Silence { upto: u64 },
-    /// Nothing yet.
-    Nothing,
-    /// It must be asked again.
-    Again,
-    /// The history begins later.
-    Cleared { oldest: u64 },
-    /// Less than was followed.
-    Behind,
-}
-
 /// Follows the v2 keys of one member of the source.
 pub(super) struct TreeFollower<'a> {
     store: &'a Store,
     source: TreeSource,
     /// Hidden directories that the operator has named.
     named: &'a [String],
+    /// Hidden nodes that were met: whole paths. The standby may have lost them by beginning anew.
+    hidden: &'a mut BTreeSet<Vec<u8>>,
     pending: Option<PendingWait>,
+    /// The index from which on no event came in time, once.
+    doubted: Option<u64>,
     /// Whether the source has more than was read in time.
     has_more: bool,
-    /// Whether something may have changed that no event shows.
-    is_unsure: bool,
-    compared: Option<(Instant, Duration)>,
+    /// How often something may have changed that no event shows.
+    gaps: u64,
+    /// How many of these a whole comparison has put right; `None` before the first.
+    compared_gaps: Option<u64>,
+    /// The earliest time of the next comparison.
+    compare_at: Option<Instant>,
+    /// Histories that began behind the standby since it last had everything.
+    cleared: u32,
+    is_told: bool,
     is_off: bool,
     warned: String,
 }
 
 impl<'a> TreeFollower<'a> {
-    pub(super) fn new(store: &'a Store, plan: &'a FollowPlan, url: &str) -> TreeFollower<'a> {
+    /// `hidden` are hidden nodes that were met when another member was followed.
+    pub(super) fn new(
+        store: &'a Store,
+        plan: &'a FollowPlan,
+        url: &str,
+        hidden: &'a mut BTreeSet<Vec<u8>>,
+    ) -> TreeFollower<'a> {
         TreeFollower {
             store,
             source: TreeSource::new(url, &plan.access),
             named: &plan.hidden,
+            hidden,
             pending: None,
+            doubted: None,
             has_more: false,
-            is_unsure: true,
-            compared: None,
+            gaps: 0,
+            compared_gaps: None,
+            compare_at: None,
+            cleared: 0,
+            is_told: false,
             is_off: !plan.v2,
             warned: String::new(),
         }
+    }
+
+    /// Whether something may have changed that no event shows.
+    fn is_unsure(&self) -> bool {
+        self.compared_gaps != Some(self.gaps)
+    }
+
+    fn is_outrun(&self) -> bool {
+        OUTRUN <= self.cleared
     }
 
     /// Ends when the source has something new.
@@ -115,6 +130,7 @@ impl<'a> TreeFollower<'a> {
             return;
         }
         match self.try_step(is_poll).await {
+            Ok(()) if self.is_unsure() => {}
             Ok(()) => self.warned.clear(),
             Err(TreeFollowError::Source(TreeSourceError::Off)) => {
                 info!(
@@ -143,27 +159,27 @@ impl<'a> TreeFollower<'a> {
             // Hidden nodes do not wake it.
             self.pending.take_if(|pending| pending.index < pending.from);
         }
-        self.catch_up(u64::MAX, PROMPT).await?;
-        let is_due = self
-            .compared
-            .is_none_or(|(at, took)| COMPARE_AGAIN.max(took * COMPARE_SHARE) < at.elapsed());
-        if is_poll && self.is_unsure && is_due && !self.has_more {
+        self.catch_up(u64::MAX).await?;
+        let is_due = self.compare_at.is_none_or(|at| at < Instant::now());
+        // One that cannot keep up by events does so by listings.
+        let is_time = !self.has_more || self.is_outrun();
+        if is_poll && self.is_unsure() && is_due && is_time {
             self.compare().await?;
         }
         Ok(())
     }
 
-    /// Applies the events up to an index. `patience` is how long one that is past may take.
-    async fn catch_up(&mut self, upto: u64, patience: Duration) -> Result<(), TreeFollowError> {
+    /// Applies the events up to an index.
+    async fn catch_up(&mut self, upto: u64) -> Result<(), TreeFollowError> {
         let (mut part, mut bytes) = (self.part(), 0);
         let until = Instant::now() + STEP_MAX;
-        self.has_more = false;
+        self.has_more &= upto != u64::MAX;
         while part.index < upto {
             if upto == u64::MAX && until < Instant::now() {
                 self.has_more = true;
                 break;
             }
-            match self.hear(part.index + 1, upto, patience).await? {
+            match self.hear(part.index + 1, upto).await? {
                 Heard::Nothing => break,
                 Heard::Again => {}
                 Heard::Behind => {
@@ -171,14 +187,14 @@ impl<'a> TreeFollower<'a> {
                     return self.source_is_behind().await;
                 }
                 Heard::Cleared { oldest } => {
-                    self.send(part).await?;
-                    self.reset(oldest.saturating_sub(1)).await?;
-                    (part, bytes) = (self.part(), 0);
+                    self.note_cleared(part.index, oldest)?;
+                    self.skip_to(&mut part, upto.min(oldest - 1));
                 }
                 Heard::Silence { upto: index } => self.skip_to(&mut part, index.min(upto)),
                 Heard::Event(event) if upto < event.index => self.skip_to(&mut part, upto),
                 Heard::Event(event) => {
-                    self.is_unsure |= part.index + 1 < event.index;
+                    self.gaps += u64::from(part.index + 1 < event.index);
+                    self.note_hidden(&event);
                     part.index = event.index;
                     bytes += size(&event);
                     part.events.push(*event);
@@ -192,55 +208,6 @@ impl<'a> TreeFollower<'a> {
         self.send(part).await
     }
 
-    /// What the source has from an index on.
-    async fn hear(
-        &mut self,
-        from: u64,
-        upto: u64,
-        patience: Duration,
-    ) -> Result<Heard, TreeFollowError> {
-        // One that began before the source had `upto` does not tell whether that has an event.
-        let is_new = |pending: &PendingWait| upto == u64::MAX || upto <= pending.index;
-        let pending = self.pending.take();
-        let pending = pending.filter(|pending| pending.from == from && is_new(pending));
-        let mut pending = match pending {
-            Some(pending) => pending,
-            None => match self.source.wait(from).await? {
-                Wait::Begun(pending) => pending,
-                Wait::Cleared { oldest } => return Ok(Heard::Cleared { oldest }),
-            },
-        };
-        if pending.index + 1 < from {
-            return Ok(Heard::Behind);
-        }
-        let is_past = from <= pending.index;
-        if !is_past && !pending.is_over() {
-            self.pending = Some(pending);
-            return Ok(Heard::Nothing);
-        }
-        match timeout(patience, pending.event(&mut self.source)).await {
-            Err(_) if upto == u64::MAX && pending.began.elapsed() < SILENT => {
-                self.pending = Some(pending);
-                Ok(Heard::Nothing)
-            }
-            Err(_) => Ok(Heard::Silence {
-                upto: pending.index,
-            }),
-            Ok(event) => match event? {
-                // A hidden one may have come before.
-                Some(event) if pending.index < event.index && from < event.index => {
-                    Ok(Heard::Again)
-                }
-                Some(event) if from <= event.index => Ok(Heard::Event(Box::new(event))),
-                // A wait has a limit of time.
-                None if !is_past => Ok(Heard::Nothing),
-                _ => Err(TreeFollowError::Lost(
-                    "it answers a wait with another event".to_owned(),
-                )),
-            },
-        }
-    }
-
     /// A command that begins at the standby's index.
     fn part(&self) -> ReplicatedTree {
         let index = self.store.tree_index();
@@ -252,7 +219,7 @@ impl<'a> TreeFollower<'a> {
     }
 
     fn skip_to(&mut self, part: &mut ReplicatedTree, index: u64) {
-        self.is_unsure |= part.index < index;
+        self.gaps += u64::from(part.index < index);
         part.index = part.index.max(index);
     }
 
@@ -276,16 +243,34 @@ impl<'a> TreeFollower<'a> {
         }
     }
 
-    /// Begins anew: the source's history begins after that index.
-    async fn reset(&mut self, index: u64) -> Result<(), TreeFollowError> {
+    /// The history begins behind an index. The nodes stay: a comparison puts them right.
+    fn note_cleared(&mut self, index: u64, oldest: u64) -> Result<(), TreeFollowError> {
+        if oldest <= index + 1 {
+            let error = "its history has no event that it should have";
+            return Err(TreeFollowError::Lost(error.to_owned()));
+        }
+        info!(
+            index,
+            oldest, "the source's v2 history begins later: its v2 keys will be compared"
+        );
+        if self.cleared == 0 {
+            self.compare_at = None;
+        }
+        self.cleared = self.cleared.saturating_add(1);
+        Ok(())
+    }
+
+    /// Begins anew, without keys and events.
+    async fn reset(&mut self) -> Result<(), TreeFollowError> {
         let before = self.store.tree_index();
-        info!(before, index, "reading the source's v2 keys anew");
-        self.is_unsure = true;
-        self.compared = None;
+        info!(before, "reading the source's v2 keys anew");
+        let known = self.hidden_here();
+        self.hidden.extend(known);
+        self.gaps += 1;
+        self.compare_at = None;
         let part = ReplicatedTree {
             after: before,
             reset: true,
-            index,
             ..ReplicatedTree::default()
         };
         self.send(part).await
@@ -297,7 +282,7 @@ impl<'a> TreeFollower<'a> {
         if ours <= theirs {
             return Err(TreeFollowError::Lost("the member lags".to_owned()));
         }
-        self.reset(0).await
+        self.reset().await
     }
 
     /// The source's index now.
@@ -310,8 +295,20 @@ impl<'a> TreeFollower<'a> {
     /// Makes all that is followed as it is at the source.
     async fn compare(&mut self) -> Result<(), TreeFollowError> {
         let began = Instant::now();
-        self.is_unsure = false;
-        let mut comparison = Comparison::new(self.hidden());
+        let compared = self.compare_now().await;
+        let share = began.elapsed() * COMPARE_SHARE;
+        let pause = match &compared {
+            Ok(()) => share.max(COMPARE_AGAIN),
+            Err(_) => share.min(COMPARE_RETRY_MAX),
+        };
+        self.compare_at = Some(Instant::now() + pause);
+        compared
+    }
+
+    async fn compare_now(&mut self) -> Result<(), TreeFollowError> {
+        // What was before is in every listing.
+        let mut shown = self.gaps;
+        let mut comparison = Comparison::new();
         while let Some(asked) = comparison.next() {
             let listed = match self
                 .source
@@ -324,23 +321,18 @@ impl<'a> TreeFollower<'a> {
                 }
                 listed => listed?,
             };
-            let was_unsure = self.is_unsure;
-            self.catch_up(listed.index, COMPARE_SILENT).await?;
+            let before = self.gaps;
+            self.go_to(listed.index, asked.is_all()).await?;
             if asked.is_all() {
-                // What it does not show is in the listing.
-                self.is_unsure = was_unsure;
-            }
-            let index = self.store.tree_index();
-            if index != listed.index {
-                return Err(TreeFollowError::Lost(
-                    "its v2 index does not advance".to_owned(),
-                ));
+                shown += self.gaps - before;
+                comparison.add(self.hidden());
             }
             for part in comparison.differing(asked, listed, self.store) {
                 self.send(part).await?;
             }
         }
-        if self.compared.is_none() {
+        if !self.is_told {
+            self.is_told = true;
             info!(
                 index = self.store.tree_index(),
                 named = self.named.join(" "),
@@ -348,26 +340,31 @@ impl<'a> TreeFollower<'a> {
                  from their next change on, and v2 accounts are not"
             );
         }
-        self.compared = Some((Instant::now(), began.elapsed()));
+        // From here on events may do again.
+        self.cleared = self.cleared.min(OUTRUN - 1);
+        self.compared_gaps = Some(shown);
+        if !self.is_unsure() {
+            *self.hidden = self.hidden_here();
+        }
         Ok(())
     }
 
-    /// The hidden nodes that are known: by name, or by an event.
-    fn hidden(&self) -> BTreeSet<Vec<u8>> {
-        let all = WalkScope {
-            recursive: true,
-            hidden: true,
-        };
-        let below = self.store.tree_below(b"/1", all).into_iter();
-        let hidden = below.filter(|node| {
-            let name = node.key.rsplit(|byte| *byte == b'/').next();
-            name.is_some_and(|name| name.starts_with(b"_"))
-        });
-        let named = self
-            .named
-            .iter()
-            .map(|path| [b"/1", path.as_bytes()].concat());
-        hidden.map(|node| node.key.to_vec()).chain(named).collect()
+    /// Follows up to the index of a listing: by events, unless they come faster than they are read.
+    async fn go_to(&mut self, index: u64, is_all: bool) -> Result<(), TreeFollowError> {
+        match is_all && self.is_outrun() && self.store.tree_index() < index {
+            true => {
+                let mut part = self.part();
+                self.skip_to(&mut part, index);
+                self.send(part).await?;
+            }
+            false => self.catch_up(index).await?,
+        }
+        match self.store.tree_index() == index {
+            true => Ok(()),
+            false => Err(TreeFollowError::Lost(
+                "its v2 index does not advance".to_owned(),
+            )),
+        }
     }
 }
 

@@ -39,6 +39,8 @@ const CLEARED: u32 = 401;
 pub(in crate::commands::follow) enum TreeSourceError {
     #[error("it serves no v2 keys")]
     Off,
+    #[error("its answers have no X-Etcd-Index, or none that is a number")]
+    NoIndex,
     #[error("the listing is too large")]
     TooLarge,
     #[error("{0}")]
@@ -149,8 +151,8 @@ impl TreeSource {
         };
         let body = body.to_bytes();
         self.idle = Some(connection);
-        let index = index(&headers);
         if status == StatusCode::OK {
+            let index = index(&headers)?;
             // Nested too deep for a parser, or no listing: each directory alone is neither.
             let nodes = shown::listing(&body).map_err(|_| TreeSourceError::TooLarge)?;
             let nodes = Some(nodes);
@@ -158,6 +160,7 @@ impl TreeSource {
         }
         match ShownError::of(&body) {
             error if NOT_FOUND.contains(&error.error_code) => {
+                let index = index(&headers)?;
                 Ok(ListedDirectory { nodes: None, index })
             }
             error if error.error_code == TOO_LARGE => Err(TreeSourceError::TooLarge),
@@ -170,6 +173,7 @@ impl TreeSource {
         let target = format!("/v2/keys/?wait=true&recursive=true&waitIndex={from}");
         let (status, headers, body, connection) = self.answer(&target).await?;
         if status == StatusCode::OK {
+            let index = index(&headers)?;
             let body = async move {
                 let body = Limited::new(body, EVENT_BYTES_MAX).collect().await;
                 let body = body.map_err(io::Error::other)?;
@@ -177,7 +181,7 @@ impl TreeSource {
             };
             return Ok(Wait::Begun(PendingWait {
                 from,
-                index: index(&headers),
+                index,
                 began: Instant::now(),
                 body: tokio::spawn(body),
                 end: None,
@@ -226,10 +230,11 @@ impl TreeSource {
     }
 }
 
-fn index(headers: &HeaderMap) -> u64 {
+/// No index is not the index 0: a gateway may strip the header.
+fn index(headers: &HeaderMap) -> Result<u64, TreeSourceError> {
     let index = headers.get("x-etcd-index");
     let index = index.and_then(|index| index.to_str().ok()?.parse().ok());
-    index.unwrap_or_default()
+    index.ok_or(TreeSourceError::NoIndex)
 }
 
 fn refused(status: StatusCode, error: &ShownError) -> TreeSourceError {
