@@ -39,10 +39,22 @@ async fn copy(bucket: &Bucket, dir: &Path, range: u64) -> Result<NamedTempFile, 
         let bytes = got.bytes().await.map_err(|error| failed(url, &error))?;
         file.write_all(&bytes).map_err(io)?;
         at += bytes.len() as u64;
-        if size <= at || bytes.is_empty() {
+        if size <= at {
             file.flush().map_err(io)?;
             return Ok(file);
         }
+        require_some(url, &bytes, at, size)?;
+    }
+}
+
+/// The store answered with success and no bytes: the rest of the object would never come.
+fn require_some(url: &BucketUrl, bytes: &[u8], at: u64, size: u64) -> Result<(), BucketError> {
+    match bytes {
+        [] => Err(BucketError::Objects {
+            place: url.to_string(),
+            cause: format!("the store sends no more after {at} of {size} bytes"),
+        }),
+        _ => Ok(()),
     }
 }
 
@@ -66,5 +78,15 @@ mod tests {
         let error = copy(&bucket, dir.path(), 5).await.unwrap_err().to_string();
         assert!(error.starts_with("s3://b/x/one: "), "{error}");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    /// It became a short file.
+    #[test]
+    fn an_answer_without_bytes_is_an_error() {
+        let url = BucketUrl::parse("s3://b/x").unwrap().unwrap();
+        require_some(&url, b"b", 1, 10).unwrap();
+        let error = require_some(&url, b"", 1, 10).unwrap_err().to_string();
+        assert!(error.starts_with("s3://b/x: "), "{error}");
+        assert!(error.ends_with("after 1 of 10 bytes"), "{error}");
     }
 }

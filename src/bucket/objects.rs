@@ -4,23 +4,28 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use futures_util::TryStreamExt as _;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use object_store::path::Path;
-use object_store::{ClientConfigKey, ObjectStore, ObjectStoreExt as _, RetryConfig};
+use object_store::{ClientConfigKey, ObjectMeta, ObjectStore, ObjectStoreExt as _, RetryConfig};
 
 use super::{BucketError, BucketUrl, explain};
 
-/// No retry begins later than so long after a request was first sent. A snapshot ends after a
-/// minute in which nothing is taken from it.
+/// No retry is decided on later than so long after a request was first sent. It begins up to 3.2 s
+/// after that, and may take the time of a request, which is 30 s by default. A snapshot from which
+/// nothing is taken for a minute ends before that.
 const RETRY_MAX: Duration = Duration::from_secs(40);
 /// The retries of a request.
 const RETRIES: usize = 6;
+/// The pages of a list, of 1,000 names each.
+const PAGES_MAX: usize = 100;
 
 /// A bucket, from the prefix of an address on.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Bucket {
     pub(super) objects: Arc<dyn ObjectStore>,
+    /// The same store. Its own trait lists by the beginnings of names, [`ObjectStore`] directories.
+    names: Arc<dyn PaginatedListStore>,
     pub(super) url: BucketUrl,
 }
 
@@ -50,9 +55,10 @@ impl Bucket {
         require_tls(&builder)?;
         let failed = |error: object_store::Error| failed(url, &error);
         Path::parse(&url.path).map_err(|error| failed(error.into()))?;
-        let objects = builder.build().map_err(failed)?;
+        let objects = Arc::new(builder.build().map_err(failed)?);
         Ok(Bucket {
-            objects: Arc::new(objects),
+            objects: objects.clone(),
+            names: objects,
             url: url.clone(),
         })
     }
@@ -68,26 +74,43 @@ impl Bucket {
         Path::parse(&url.path).map_err(|error| failed(&url, &error.into()))
     }
 
-    /// The objects directly below the prefix whose names begin so, in any order.
+    /// The objects directly below the prefix whose names begin so, in any order. The store sends no
+    /// others, so that keys which `object_store` cannot represent fail nothing.
     pub(crate) async fn list(&self, begin: &str) -> Result<Vec<Listed>, BucketError> {
-        let failed = |error: object_store::Error| failed(&self.url, &error);
-        let prefix = Path::parse(&self.url.path).map_err(|error| failed(error.into()))?;
-        // What is before them in the order of names is not transferred.
-        let begin = self.key(begin)?;
-        let prefix = Some(&prefix).filter(|prefix| !prefix.as_ref().is_empty());
-        let objects = self.objects.list_with_offset(prefix, &begin);
-        let below = objects.try_filter_map(|object| {
-            let name = object.location.filename().unwrap_or_default();
-            let is_below = object.location.as_ref() == self.url.join(name).path
-                && object.location.as_ref().starts_with(begin.as_ref());
-            let listed = is_below.then(|| Listed {
-                name: name.to_owned(),
-                bytes: object.size,
-                since: time(object.last_modified.timestamp()),
-            });
-            std::future::ready(Ok(listed))
-        });
-        below.try_collect().await.map_err(failed)
+        let begin = self.url.join(begin);
+        let mut options = PaginatedListOptions {
+            delimiter: Some("/".into()),
+            ..PaginatedListOptions::default()
+        };
+        let mut all = Vec::new();
+        for _ in 0..PAGES_MAX {
+            let page = self
+                .names
+                .list_paginated(Some(&begin.path), options.clone());
+            let page = page.await.map_err(|error| failed(&self.url, &error))?;
+            let objects = page.result.objects.iter();
+            all.extend(objects.filter_map(|object| self.listed(object, &begin.path)));
+            if page.page_token.is_none() {
+                return Ok(all);
+            }
+            options.page_token = page.page_token;
+        }
+        Err(BucketError::Objects {
+            place: begin.to_string(),
+            cause: format!("more than {PAGES_MAX} pages of names begin so"),
+        })
+    }
+
+    /// `None` for an object that is elsewhere.
+    fn listed(&self, object: &ObjectMeta, begin: &str) -> Option<Listed> {
+        let key = object.location.as_ref();
+        let name = object.location.filename().unwrap_or_default();
+        let is_below = key == self.url.join(name).path && key.starts_with(begin);
+        is_below.then(|| Listed {
+            name: name.to_owned(),
+            bytes: object.size,
+            since: time(object.last_modified.timestamp()),
+        })
     }
 
     /// Removes an object.
@@ -128,16 +151,31 @@ fn require_tls(builder: &AmazonS3Builder) -> Result<(), BucketError> {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
+
+    use futures_util::TryStreamExt as _;
+    use object_store::list::PaginatedListResult;
     use object_store::memory::InMemory;
+    use object_store::{Error, ListResult, Result};
 
     use super::*;
 
     impl Bucket {
         /// A bucket in memory.
         pub(crate) fn in_memory(url: &str) -> Bucket {
+            let objects = Arc::new(InMemory::new());
             Bucket {
-                objects: Arc::new(InMemory::new()),
+                objects: objects.clone(),
+                names: Arc::new(Pages(Some(objects))),
                 url: BucketUrl::parse(url).unwrap().unwrap(),
+            }
+        }
+
+        /// The same one without the right to list.
+        pub(crate) fn without_lists(&self) -> Bucket {
+            Bucket {
+                names: Arc::new(Pages(None)),
+                ..self.clone()
             }
         }
 
@@ -145,6 +183,57 @@ mod tests {
         pub(crate) async fn put(&self, name: &str, content: &'static str) {
             let key = self.key(name).unwrap();
             self.objects.put(&key, content.into()).await.unwrap();
+        }
+    }
+
+    /// Lists one name a page, or fails. Tokens are keys.
+    struct Pages(Option<Arc<InMemory>>);
+
+    impl Pages {
+        async fn page(
+            &self,
+            prefix: &str,
+            options: PaginatedListOptions,
+        ) -> Result<PaginatedListResult> {
+            let objects = self.0.as_ref().ok_or_else(|| Error::NotImplemented {
+                operation: "a list".to_owned(),
+                implementer: "Pages".to_owned(),
+            })?;
+            let mut all: Vec<_> = objects.list(None).try_collect().await?;
+            all.sort_by(|one, other| one.location.cmp(&other.location));
+            let delimiter = options.delimiter.as_deref().unwrap_or("\0");
+            let after = options.page_token.as_deref().unwrap_or_default();
+            let fits = |key: &str| {
+                let rest = key.strip_prefix(prefix);
+                after < key && rest.is_some_and(|rest| !rest.contains(delimiter))
+            };
+            all.retain(|object| fits(object.location.as_ref()));
+            let is_last = all.len() <= 1;
+            all.truncate(1);
+            let token = all.first().map(|last| last.location.to_string());
+            Ok(PaginatedListResult {
+                result: ListResult {
+                    common_prefixes: Vec::new(),
+                    objects: all,
+                    extensions: Default::default(),
+                },
+                page_token: token.filter(|_| !is_last),
+            })
+        }
+    }
+
+    impl PaginatedListStore for Pages {
+        fn list_paginated<'a, 'b, 'c>(
+            &'a self,
+            prefix: Option<&'b str>,
+            options: PaginatedListOptions,
+        ) -> Pin<Box<dyn Future<Output = Result<PaginatedListResult>> + Send + 'c>>
+        where
+            'a: 'c,
+            'b: 'c,
+            Self: 'c,
+        {
+            Box::pin(self.page(prefix.unwrap_or_default(), options))
         }
     }
 

@@ -1,23 +1,25 @@
 //! Uploads a snapshot while it is made. Two parts of it are in memory: one that is sent, and one
 //! that fills.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt as _};
+use futures_util::{FutureExt as _, Stream, StreamExt as _};
 use keelson_proto::etcdserverpb::SnapshotResponse;
 use object_store::{MultipartUpload, ObjectStoreExt as _, PutPayload, UploadPart};
 use sha2::{Digest as _, Sha256};
 use tracing::warn;
 
 use super::objects::failed;
-use super::{Bucket, BucketError};
+use super::{Bucket, BucketError, BucketUrl};
 
 /// The bytes of a part of a snapshot of up to 72 GiB. S3 permits 5 MiB or more, but for the last.
 const PART_BYTES: u64 = 8 << 20;
 /// The parts of a larger snapshot. S3 permits 10,000 of one size.
 const PARTS_MAX: u64 = 9_000;
+/// How long a stop waits for an upload that is being begun: without its id it cannot be given up.
+const BEGIN_MAX: Duration = Duration::from_secs(2);
 /// The time for giving an upload up.
 const ABORT_MAX: Duration = Duration::from_secs(2);
 /// The bytes of the checksum that ends a snapshot.
@@ -46,30 +48,69 @@ pub(crate) async fn upload(
     snapshot: impl Stream<Item = Result<SnapshotResponse, keelson_store::Error>>,
     stop: impl Future<Output = ()>,
 ) -> Result<u64, UploadError> {
-    let (mut stop, snapshot) = (pin!(stop), pin!(snapshot));
     let key = bucket.key(name)?;
-    let failed = |error: object_store::Error| failed(&bucket.url.join(name), &error);
-    let begun = tokio::select! {
-        biased;
-        () = &mut stop => return Err(UploadError::Stopped),
-        begun = bucket.objects.put_multipart(&key) => begun,
-    };
-    let mut upload = begun.map_err(failed)?;
-    let parts = Parts::new(snapshot, PART_BYTES);
-    let sent = tokio::select! {
-        biased;
-        () = &mut stop => Err(UploadError::Stopped),
-        sent = send(&mut *upload, parts, &failed) => sent,
+    let place = bucket.url.join(name);
+    transfer(&place, bucket.objects.put_multipart(&key), snapshot, stop).await
+}
+
+async fn transfer(
+    place: &BucketUrl,
+    creating: impl Future<Output = object_store::Result<Box<dyn MultipartUpload>>>,
+    snapshot: impl Stream<Item = Result<SnapshotResponse, keelson_store::Error>>,
+    stop: impl Future<Output = ()>,
+) -> Result<u64, UploadError> {
+    let (mut stop, snapshot) = (pin!(stop), pin!(snapshot));
+    if stop.as_mut().now_or_never().is_some() {
+        return Err(UploadError::Stopped);
+    }
+    let failed = |error: object_store::Error| failed(place, &error);
+    let (mut upload, is_stopped) = begin(place, creating, stop.as_mut()).await?;
+    let sent = match is_stopped {
+        true => Err(UploadError::Stopped),
+        false => tokio::select! {
+            biased;
+            () = stop => Err(UploadError::Stopped),
+            sent = send(&mut *upload, Parts::new(snapshot, PART_BYTES), &failed) => sent,
+        },
     };
     if sent.is_err() {
-        let aborted = tokio::time::timeout(ABORT_MAX, upload.abort()).await;
-        if !matches!(aborted, Ok(Ok(()))) {
-            let place = bucket.url.join(name);
-            let rule = "AbortIncompleteMultipartUpload";
-            warn!(%place, rule, "parts of an upload may be left in the bucket");
+        match tokio::time::timeout(ABORT_MAX, upload.abort()).await {
+            // The latter: it was completed at that moment, or the store gave it up.
+            Ok(Ok(()) | Err(object_store::Error::NotFound { .. })) => {}
+            _ => warn_of_parts(place),
         }
     }
     sent
+}
+
+/// Begins an upload. Returns whether the member stops as well; the upload is then to be given up.
+async fn begin(
+    place: &BucketUrl,
+    creating: impl Future<Output = object_store::Result<Box<dyn MultipartUpload>>>,
+    stop: Pin<&mut impl Future<Output = ()>>,
+) -> Result<(Box<dyn MultipartUpload>, bool), UploadError> {
+    let mut creating = pin!(creating);
+    tokio::select! {
+        biased;
+        created = &mut creating => return match created {
+            Ok(upload) => Ok((upload, false)),
+            Err(error) => Err(failed(place, &error).into()),
+        },
+        () = stop => {}
+    }
+    match tokio::time::timeout(BEGIN_MAX, creating).await {
+        Ok(Ok(upload)) => Ok((upload, true)),
+        Ok(Err(_)) => Err(UploadError::Stopped),
+        Err(_) => {
+            warn_of_parts(place);
+            Err(UploadError::Stopped)
+        }
+    }
+}
+
+fn warn_of_parts(place: &BucketUrl) {
+    let rule = "AbortIncompleteMultipartUpload";
+    warn!(%place, rule, "parts of an upload may be left in the bucket");
 }
 
 async fn send<S>(

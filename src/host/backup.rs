@@ -21,8 +21,8 @@ pub(crate) use self::target::BackupTarget;
 /// A failed snapshot is tried again after so long, or after the interval if that is shorter.
 const AGAIN: Duration = Duration::from_secs(300);
 
-/// How long a stop waits for an upload to be given up.
-const STOP_MAX: Duration = Duration::from_secs(3);
+/// How long a stop waits for an upload to be given up, which has two steps of 2 s.
+const STOP_MAX: Duration = Duration::from_secs(5);
 
 /// Where snapshots are kept, and how many.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,7 +78,8 @@ impl ScheduledBackups {
         }
     }
 
-    /// Ends them. An upload is given up, so that nothing of it stays in the bucket.
+    /// Ends them. An upload is given up, so that nothing of it stays in the bucket, if the store
+    /// answers in time.
     pub(super) async fn stop(mut self) {
         self.stopping.send_replace(true);
         if tokio::time::timeout(STOP_MAX, &mut self.task)
@@ -122,12 +123,18 @@ async fn run(store: Store, plan: BackupPlan, stop: watch::Receiver<bool>) {
 /// What is left of the interval since the newest snapshot. None without one.
 async fn first_wait(store: &Store, plan: &BackupPlan) -> Duration {
     store.ready().await;
-    let newest = plan.target.newest().await.unwrap_or_else(|error| {
-        let target = &plan.target;
-        warn!(%error, dir = %target, "cannot tell how old the newest scheduled snapshot is");
-        None
-    });
-    store.backup_metrics().schedule(plan.interval, newest);
+    store.backup_metrics().schedule(plan.interval);
+    let newest = match plan.target.newest().await {
+        Ok(newest) => {
+            store.backup_metrics().found(newest);
+            newest
+        }
+        Err(error) => {
+            let target = &plan.target;
+            warn!(%error, dir = %target, "cannot tell how old the newest scheduled snapshot is");
+            None
+        }
+    };
     let age = newest.and_then(|newest| newest.elapsed().ok());
     age.map_or(Duration::ZERO, |age| plan.interval.saturating_sub(age))
 }
@@ -148,7 +155,13 @@ async fn take(store: &Store, plan: &BackupPlan, stop: &watch::Receiver<bool>) ->
             return false;
         }
     }
-    if let Err(error) = target.prune(plan.keep).await {
+    let pruned = tokio::select! {
+        // The next start removes them.
+        () = stopped(stop.clone()) => Ok(()),
+        pruned = target.prune(plan.keep) => pruned,
+    };
+    // There is a new one all the same: another would cost a whole upload, and remove nothing.
+    if let Err(error) = pruned {
         metrics.failed();
         warn!(%error, dir = %target, "cannot remove older scheduled snapshots");
     }

@@ -116,6 +116,7 @@ struct Failing {
     at: usize,
     parts: usize,
     completed: Arc<AtomicUsize>,
+    aborted: Arc<AtomicUsize>,
 }
 
 type Answer<'a, T> = Pin<Box<dyn Future<Output = object_store::Result<T>> + Send + 'a>>;
@@ -151,8 +152,33 @@ impl MultipartUpload for Failing {
         'a: 'b,
         Self: 'b,
     {
+        self.aborted.fetch_add(1, Ordering::Relaxed);
         Box::pin(ready(Ok(())))
     }
+}
+
+/// A stop dropped the request, and with it the id of the upload.
+#[tokio::test]
+async fn an_upload_that_begins_at_a_stop_is_given_up() {
+    let place = Bucket::in_memory("s3://b/one").url;
+    let (completed, aborted) = (Arc::default(), Arc::default());
+    let upload: Box<dyn MultipartUpload> = Box::new(Failing {
+        at: usize::MAX,
+        parts: 0,
+        completed: Arc::clone(&completed),
+        aborted: Arc::clone(&aborted),
+    });
+    let (stopping, stop) = tokio::sync::oneshot::channel::<()>();
+    let creating = async {
+        drop(stopping);
+        tokio::task::yield_now().await;
+        Ok(upload)
+    };
+    let snapshot = stream::iter(snapshot(9_000, 4_096));
+    let sent = transfer(&place, creating, snapshot, stop.map(drop)).await;
+    assert!(matches!(sent, Err(UploadError::Stopped)), "{sent:?}");
+    let counts = [&completed, &aborted].map(|count| count.load(Ordering::Relaxed));
+    assert_eq!(counts, [0, 1]);
 }
 
 #[tokio::test]
@@ -164,6 +190,7 @@ async fn an_upload_of_which_a_part_fails_is_not_completed() {
             at,
             parts: 0,
             completed: Arc::clone(&completed),
+            aborted: Arc::default(),
         };
         let parts = Parts::new(stream::iter(snapshot(320, 50)), 64);
         let sent = send(&mut failing, parts, &failed).await;

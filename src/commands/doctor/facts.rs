@@ -81,10 +81,20 @@ pub(super) struct MetricFacts {
 #[derive(Debug, Default, Clone, Copy, PartialEq)]
 pub(super) struct BackupFacts {
     pub(super) interval: f64,
-    /// The age of the newest, by this host's clock. `None`: there is none.
-    pub(super) age: Option<f64>,
-    /// The last one failed.
+    pub(super) newest: NewestBackup,
+    /// The last one failed, or older ones were not removed.
     pub(super) has_failed: bool,
+}
+
+/// The newest scheduled snapshot of a member.
+#[derive(Debug, Default, Clone, Copy, PartialEq)]
+pub(super) enum NewestBackup {
+    /// The member could not read its directory or bucket.
+    #[default]
+    Unknown,
+    None,
+    /// Its age in seconds, by this host's clock.
+    Age(f64),
 }
 
 impl Facts {
@@ -127,9 +137,11 @@ impl MetricFacts {
         let newest = value("keelson_backup_last_success_timestamp_seconds");
         let backup = value("keelson_backup_interval_seconds").map(|interval| BackupFacts {
             interval,
-            age: newest
-                .filter(|newest| 0.0 < *newest)
-                .map(|newest| now.as_secs_f64() - newest),
+            newest: match newest {
+                None => NewestBackup::Unknown,
+                Some(newest) if newest <= 0.0 => NewestBackup::None,
+                Some(newest) => NewestBackup::Age(now.as_secs_f64() - newest),
+            },
             has_failed: value("keelson_backup_successful") == Some(0.0),
         });
         let days = sample(text, "keelson_tls_certificate_days_left").map(|(_, value)| value);
@@ -199,10 +211,15 @@ keelson_backup_successful 0
         let read = MetricFacts::read(text, now);
         let backup = BackupFacts {
             interval: 60.0,
-            age: Some(90.0),
+            newest: NewestBackup::Age(90.0),
             has_failed: true,
         };
         assert_eq!(read.backup, Some(backup));
+        let newest = |text: &str| MetricFacts::read(text, now).backup.unwrap().newest;
+        let name = "keelson_backup_last_success_timestamp_seconds";
+        let none = text.replace(&format!("{name} 1000"), &format!("{name} 0"));
+        assert_eq!(newest(&none), NewestBackup::None);
+        assert_eq!(newest(&text.replace(name, "other")), NewestBackup::Unknown);
         assert_eq!(read.fsync_p99, Some(0.016));
         assert_eq!(read.descriptors, Some((12.0, 1024.0)));
         assert_eq!(read.certificate_days, Some(7.0));

@@ -50,7 +50,7 @@ impl BackupTarget {
     pub(super) async fn save(
         &self,
         store: &Store,
-        stop: impl Future<Output = ()>,
+        stop: impl Future<Output = ()> + Send + 'static,
     ) -> Result<Saved, BackupError> {
         match self {
             BackupTarget::Directory(dir) => tokio::select! {
@@ -59,7 +59,8 @@ impl BackupTarget {
             },
             #[cfg(feature = "s3")]
             BackupTarget::Bucket(url) => {
-                objects::save(&objects::open(url)?, store.snapshot(), stop).await
+                let url = url.clone();
+                objects::save(move || objects::open(&url), store.snapshot(), stop).await
             }
             #[cfg(not(feature = "s3"))]
             BackupTarget::Bucket(url) => Err(BucketError::NotBuilt(url.clone()).into()),

@@ -82,7 +82,8 @@ async fn a_bucket_gets_snapshots_and_keeps_the_newest() {
     for name in [OLD, "snapshot-mine.db"] {
         bucket.put(name, "bytes").await;
     }
-    let saved = objects::save(&bucket, store.snapshot(), std::future::pending()).await;
+    let opened = bucket.clone();
+    let saved = objects::save(|| Ok(opened), store.snapshot(), std::future::pending()).await;
     let saved = saved.unwrap();
     assert!(saved.place.starts_with("s3://b/m1/snapshot-2"), "{saved:?}");
     assert!(8 << 10 < saved.bytes, "{saved:?}");
@@ -94,5 +95,26 @@ async fn a_bucket_gets_snapshots_and_keeps_the_newest() {
     assert!(saved.place.ends_with(names[0]), "{names:?}");
     let age = objects::newest(&bucket).await.unwrap().unwrap().elapsed();
     assert!(age.unwrap_or_default() < Duration::from_secs(600));
+    store.shutdown().await;
+}
+
+/// Such a snapshot was uploaded again every five minutes, and none was removed.
+#[cfg(feature = "s3")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_that_cannot_be_listed_has_a_new_snapshot_all_the_same() {
+    use crate::bucket::Bucket;
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(&dir).await;
+    let bucket = Bucket::in_memory("s3://b/m1");
+    let blind = bucket.without_lists();
+    let opened = blind.clone();
+    let saved = objects::save(|| Ok(opened), store.snapshot(), std::future::pending()).await;
+    let saved = saved.unwrap();
+    let listed = bucket.list("snapshot-").await.unwrap();
+    assert!(saved.place.ends_with(&listed[0].name), "{listed:?}");
+    assert_eq!(saved.bytes, listed[0].bytes);
+    // These are logged.
+    objects::prune(&blind, 1).await.unwrap_err();
+    objects::newest(&blind).await.unwrap_err();
     store.shutdown().await;
 }

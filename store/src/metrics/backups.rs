@@ -7,13 +7,16 @@ use keelson_port::metrics::{Exposition, Histogram};
 
 use super::Count;
 
+/// A time that could not be read.
+const UNKNOWN: u64 = u64::MAX;
+
 /// The scheduled snapshots since the start of the member. Nothing is written before they are
 /// scheduled.
 #[derive(Debug)]
 pub struct BackupMetrics {
     /// In seconds; 0: none are scheduled.
     interval: AtomicU64,
-    /// When the newest was saved, in seconds since 1970; 0: there is none.
+    /// When the newest was saved, in seconds since 1970; 0: there is none; [`UNKNOWN`].
     newest: AtomicU64,
     bytes: AtomicU64,
     took: Histogram,
@@ -25,7 +28,7 @@ impl Default for BackupMetrics {
     fn default() -> BackupMetrics {
         BackupMetrics {
             interval: AtomicU64::new(0),
-            newest: AtomicU64::new(0),
+            newest: AtomicU64::new(UNKNOWN),
             bytes: AtomicU64::new(0),
             took: Histogram::exponential(Duration::from_millis(100), 15),
             failures: Count::default(),
@@ -35,9 +38,14 @@ impl Default for BackupMetrics {
 }
 
 impl BackupMetrics {
-    /// States the interval, and the time of the newest snapshot of earlier.
-    pub fn schedule(&self, interval: Duration, newest: Option<SystemTime>) {
+    /// States the interval.
+    pub fn schedule(&self, interval: Duration) {
         self.interval.store(interval.as_secs(), Ordering::Relaxed);
+    }
+
+    /// States the time of the newest snapshot of earlier. Until then it is unknown, also whether
+    /// there is one.
+    pub fn found(&self, newest: Option<SystemTime>) {
         let newest = newest.map_or(0, unix_seconds);
         self.newest.store(newest, Ordering::Relaxed);
     }
@@ -73,11 +81,14 @@ impl BackupMetrics {
             "Whether the last scheduled snapshot was saved, and older ones removed.",
             u64::from(!self.has_failed.load(Ordering::Relaxed)),
         );
-        out.gauge(
-            "keelson_backup_last_success_timestamp_seconds",
-            "When the newest scheduled snapshot was saved, since 1970. 0: there is none.",
-            self.newest.load(Ordering::Relaxed),
-        );
+        let newest = self.newest.load(Ordering::Relaxed);
+        if newest != UNKNOWN {
+            out.gauge(
+                "keelson_backup_last_success_timestamp_seconds",
+                "When the newest scheduled snapshot was saved, since 1970. 0: there is none.",
+                newest,
+            );
+        }
         out.gauge(
             "keelson_backup_size_bytes",
             "The size of the newest scheduled snapshot that this process saved.",
@@ -116,7 +127,10 @@ mod tests {
         let metrics = BackupMetrics::default();
         assert_eq!(text(&metrics), "");
         let newest = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
-        metrics.schedule(Duration::from_secs(3600), Some(newest));
+        metrics.schedule(Duration::from_secs(3600));
+        // It is not 0, which states that there is none.
+        assert!(!text(&metrics).contains("last_success"));
+        metrics.found(Some(newest));
         let has = |line: &str| {
             let text = text(&metrics);
             let line = format!("keelson_backup_{line}");
@@ -136,5 +150,7 @@ mod tests {
         has("duration_seconds_count 1");
         let last = "keelson_backup_last_success_timestamp_seconds 1700000000\n";
         assert!(!text(&metrics).contains(last));
+        metrics.found(None);
+        has("last_success_timestamp_seconds 0");
     }
 }

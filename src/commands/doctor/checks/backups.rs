@@ -1,6 +1,6 @@
 //! The scheduled snapshots of a member.
 
-use super::super::facts::{BackupFacts, MemberFacts, MemberStatus};
+use super::super::facts::{BackupFacts, MemberFacts, MemberStatus, NewestBackup};
 use super::super::finding::Severity::*;
 use super::Findings;
 
@@ -14,16 +14,19 @@ pub(super) fn backups(found: &mut Findings, member: &MemberFacts, status: &Membe
     let Some(backup) = &status.metrics.backup else {
         return;
     };
-    let newest = match backup.age {
-        Some(age) => format!("the newest is {} old", hours(age)),
-        None => "there is none".to_owned(),
+    let newest = match backup.newest {
+        NewestBackup::Age(age) => format!("the newest is {} old", hours(age)),
+        NewestBackup::None => "there is none".to_owned(),
+        NewestBackup::Unknown => "the age of the newest is unknown".to_owned(),
     };
     let fault = match backup {
         BackupFacts {
             has_failed: true, ..
-        } => format!("its last scheduled snapshot failed; {newest}"),
+        } => {
+            format!("its last scheduled snapshot failed, or older ones were not removed; {newest}")
+        }
         BackupFacts {
-            age: Some(age),
+            newest: NewestBackup::Age(age),
             interval,
             ..
         } if OLD_INTERVALS * interval + TAKING_SECONDS < *age => {
@@ -49,11 +52,11 @@ fn hours(seconds: f64) -> String {
 mod tests {
     use super::*;
 
-    fn found(age: Option<f64>, has_failed: bool) -> Option<String> {
+    fn found(newest: NewestBackup, has_failed: bool) -> Option<String> {
         let mut status = MemberStatus::default();
         status.metrics.backup = Some(BackupFacts {
             interval: 3600.0,
-            age,
+            newest,
             has_failed,
         });
         let mut found = Findings::default();
@@ -67,19 +70,22 @@ mod tests {
         backups(&mut none, &MemberFacts::default(), &MemberStatus::default());
         assert!(none.0.is_empty());
         // A new member takes the first one.
-        assert_eq!(found(None, false), None);
-        assert_eq!(found(Some(7_400.0), false), None);
-        let old = found(Some(8_000.0), false).unwrap();
+        assert_eq!(found(NewestBackup::None, false), None);
+        assert_eq!(found(NewestBackup::Unknown, false), None);
+        assert_eq!(found(NewestBackup::Age(7_400.0), false), None);
+        let old = found(NewestBackup::Age(8_000.0), false).unwrap();
         assert_eq!(
             old,
             "its --backup-interval is 60 min, and the newest is 2 h old"
         );
-        let failed = found(Some(90.0), true).unwrap();
-        assert_eq!(
-            failed,
-            "its last scheduled snapshot failed; the newest is 90 s old"
-        );
-        let failed = found(None, true).unwrap();
-        assert_eq!(failed, "its last scheduled snapshot failed; there is none");
+        for (newest, text) in [
+            (NewestBackup::Age(90.0), "the newest is 90 s old"),
+            (NewestBackup::None, "there is none"),
+            (NewestBackup::Unknown, "the age of the newest is unknown"),
+        ] {
+            let failed = found(newest, true).unwrap();
+            let begin = "its last scheduled snapshot failed, or older ones were not removed; ";
+            assert_eq!(failed.strip_prefix(begin), Some(text));
+        }
     }
 }
