@@ -23,6 +23,10 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// The longest pause between two checks of a compaction.
 const LOOK_AGAIN_MAX: Duration = Duration::from_millis(100);
 
+/// Bytes of a message of `RangeStream`. One is read and encoded without a pause, and meanwhile its
+/// thread serves no other request.
+const STREAM_PIECE_BYTES: usize = 128 * 1024;
+
 impl Store {
     /// Reads keys; linearizable unless the request sets `serializable`.
     ///
@@ -54,7 +58,7 @@ impl Store {
         Ok(response)
     }
 
-    /// Reads a range in pieces of about `max_request_bytes`, all at one revision. Only the last
+    /// Reads a range in pieces of about `STREAM_PIECE_BYTES`, all at one revision. Only the last
     /// piece has a header, a count and `more`. Memory use does not depend on the length of the
     /// range.
     pub fn range_stream(
@@ -86,7 +90,8 @@ impl Store {
         let view = self.view();
         let access = Access::Range(request);
         let checked = self.check_read(&view, access)?;
-        let reading = view.range_stream(request, self.config().max_request_bytes)?;
+        let piece_bytes = STREAM_PIECE_BYTES.min(self.config().max_request_bytes);
+        let reading = view.range_stream(request, piece_bytes)?;
         self.check_again(&view, access, checked)?;
         self.inner.account.v3(&request.key, Use::read(0));
         Ok(reading)
