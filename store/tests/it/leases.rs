@@ -166,6 +166,30 @@ async fn renewals_go_on_while_leadership_moves() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// They are in the leader's memory alone, whichever member they are sent to.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_renewals_are_no_entries_of_the_log() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let stores = open(members(dir.path(), 3)).await?;
+    granted(&stores[0], 7, 100).await?;
+    for store in &stores {
+        let before = store.status().raft_index;
+        for _ in 0..10 {
+            let renewals = (0..100).map(|_| store.lease_keep_alive(7));
+            for renewed in futures_util::future::join_all(renewals).await {
+                assert_eq!(renewed?.ttl, 100);
+            }
+        }
+        let entries = store.status().raft_index - before;
+        // The cluster's version, or an election on a busy machine.
+        assert!(entries < 10, "{entries} entries");
+    }
+    for store in &stores {
+        store.shutdown().await;
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn thousands_of_expired_leases_go_in_a_few_entries() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
