@@ -1,4 +1,4 @@
-//! The servers to measure: ours, and another one beside it.
+//! The servers to measure: ours, and others beside it.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,9 +15,9 @@ pub struct Servers {
     /// Our server; `keelson` beside this program if not given.
     #[arg(long)]
     pub binary: Option<PathBuf>,
-    /// Another server to run beside it, for example etcd.
+    /// Another server to run beside it, for example etcd; may be given several times.
     #[arg(long)]
-    pub against: Option<PathBuf>,
+    pub against: Vec<PathBuf>,
     /// An earlier build of ours to run beside it instead, with the same flags: the run ends with
     /// what has changed, and fails if this build is slower by more than tolerance and noise.
     #[arg(long, conflicts_with = "against")]
@@ -52,7 +52,7 @@ impl Servers {
             earlier.name += " (earlier)";
             servers.push(earlier);
         }
-        if let Some(theirs) = &self.against {
+        for theirs in &self.against {
             servers.push(Server::new(theirs, self.member_flag.clone())?);
         }
         if servers.len() == 2 && servers[0].name == servers[1].name {
@@ -111,7 +111,7 @@ impl Servers {
     }
 }
 
-/// One of the (at most two) servers of a run.
+/// One of the servers of a run.
 #[derive(Clone, Debug)]
 pub struct Server {
     /// What the report calls it: `keelson 0.1.0`, `etcd 3.4.23`.
@@ -151,8 +151,8 @@ impl Server {
     }
 }
 
-/// The servers with their places; the second goes first in every other round, so that neither has
-/// the warmer or the more worn disk.
+/// The servers with their places; the last goes first in every other round, so that none has the
+/// warmer or the more worn disk.
 pub fn in_turn(servers: &[Server], round: usize) -> Vec<(usize, &Server)> {
     let mut order: Vec<_> = servers.iter().enumerate().collect();
     if round.is_multiple_of(2) {

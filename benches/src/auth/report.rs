@@ -55,10 +55,12 @@ pub fn markdown(plan: &Plan, servers: &[Server], outcomes: &[Vec<Measure>]) -> S
             ratio(on.millis(0.5), off.millis(0.5)),
         );
     }
-    if let [ours, theirs] = outcomes {
-        let (ours, theirs) = (of(ours, Work::Login), of(theirs, Work::Login));
-        let times = ratio(ours.rate(), theirs.rate());
-        text += &format!("logins a second: {times} of the other server's\n");
+    if let [ours, others @ ..] = outcomes {
+        let ours = of(ours, Work::Login).rate();
+        for (server, theirs) in servers.iter().skip(1).zip(others) {
+            let times = ratio(ours, of(theirs, Work::Login).rate());
+            text += &format!("logins a second: {times} of those of {}\n", server.name);
+        }
     }
     text
 }

@@ -98,7 +98,7 @@ impl Report {
         Ok(changes)
     }
 
-    /// The rows of one size and operation: a server each, and ours / theirs.
+    /// The rows of one size and operation: a server each, and ours / that of each other.
     fn rows(&self, members: usize, place: usize, op: Op) -> String {
         let measures: Vec<_> = (0..self.servers.len())
             .filter_map(|server| self.cell(members, place, server))
@@ -114,12 +114,16 @@ impl Report {
                 server.name, measure.tally.errors,
             );
         }
-        if let [ours, theirs] = measures[..] {
+        let Some((ours, others)) = measures.split_first() else {
+            return text;
+        };
+        for (server, theirs) in self.servers.iter().skip(1).zip(others) {
             let ratios = figures(ours).into_iter().zip(figures(theirs));
             let ratios: Vec<String> = ratios.map(|(a, b)| format!("**{:.2}**", a / b)).collect();
             let _ = writeln!(
                 text,
-                "| {members} | {op} | *ours / theirs* | {} | |",
+                "| {members} | {op} | *ours / {}* | {} | |",
+                server.name,
                 ratios.join(" | ")
             );
         }

@@ -65,9 +65,13 @@ impl Report {
                 let shown = shown.map(|(figure, digits)| format!("{figure:.digits$}"));
                 table.row(&[&keys, &server.name], shown);
             }
-            if let [ours, theirs] = &outcomes[..] {
+            let Some((ours, others)) = outcomes.split_first() else {
+                continue;
+            };
+            for (server, theirs) in self.servers.iter().skip(1).zip(others) {
                 let pairs = ours.figures().into_iter().zip(theirs.figures());
-                table.row(&[&keys, "*ours / theirs*"], pairs.map(|(a, b)| ratio(a, b)));
+                let name = format!("*ours / {}*", server.name);
+                table.row(&[&keys, &name], pairs.map(|(a, b)| ratio(a, b)));
             }
         }
         format!("{}\n\n{}", self.headline(), table.finish())

@@ -88,11 +88,15 @@ impl Report {
                 ];
                 table.row(&[op.name(), &server.name], figures);
             }
-            if let [ours, theirs] = measures[..] {
+            let Some((ours, others)) = measures.split_first() else {
+                continue;
+            };
+            for (server, theirs) in self.servers.iter().skip(1).zip(others) {
                 let pairs = figures(ours).into_iter().zip(figures(theirs));
                 let ratios = pairs.map(|(ours, theirs)| ratio(ours, theirs));
                 let blank = std::iter::once(String::new());
-                table.row(&[op.name(), "*ours / theirs*"], ratios.chain(blank));
+                let name = format!("*ours / {}*", server.name);
+                table.row(&[op.name(), &name], ratios.chain(blank));
             }
         }
         format!("{}\n\n{}", self.headline(), table.finish())
@@ -197,7 +201,7 @@ mod tests {
         assert!(
             text.contains("| GET | keelson 0.1.0 | 50 | 3.00 | 3.00 | 3.00 | 10.0 | 0 | 0 | 0 |")
         );
-        assert_eq!(text.matches("*ours / theirs* | **1.00**").count(), 1);
+        assert_eq!(text.matches("*ours / etcd 3.4.23* | **1.00**").count(), 1);
         assert_eq!(text.matches("| PUT |").count(), 1);
     }
 

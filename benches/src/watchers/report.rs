@@ -58,9 +58,12 @@ impl Report {
             let shown = shown.map(|(figure, digits)| format!("{figure:.digits$}"));
             table.row(&[&server.name], shown);
         }
-        if let [ours, theirs] = &self.outcomes[..] {
-            let pairs = figures(ours).into_iter().zip(figures(theirs));
-            table.row(&["*ours / theirs*"], pairs.map(|(a, b)| ratio(a, b)));
+        if let [ours, others @ ..] = &self.outcomes[..] {
+            for (server, theirs) in self.servers.iter().skip(1).zip(others) {
+                let pairs = figures(ours).into_iter().zip(figures(theirs));
+                let name = format!("*ours / {}*", server.name);
+                table.row(&[&name], pairs.map(|(a, b)| ratio(a, b)));
+            }
         }
         format!("{}\n\n{}", self.headline(), table.finish())
     }
