@@ -282,7 +282,7 @@ impl Follower<'_> {
         }
     }
 
-    /// What is said of v2 keys.
+    /// The answer's part about v2 keys.
     async fn tree_text(&mut self, tree: Option<SettledTree>) -> String {
         let Some(SettledTree { index, is_whole }) = tree else {
             return match self.tree.has_unfollowed() {

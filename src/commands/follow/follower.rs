@@ -282,7 +282,7 @@ impl Follower<'_> {
         Ok(())
     }
 
-    /// What is followed is not refused for space, so the log must tell.
+    /// What is followed is not refused for space, so a warning in the log is needed.
     fn look_for_room(&mut self) {
         let has_room = self.store.has_room();
         match (*self.had_room, has_room) {

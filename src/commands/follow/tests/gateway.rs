@@ -26,12 +26,17 @@ fn shows(index: u64, body: &str) -> Answer {
     }
 }
 
-/// A listing of the root, or of another directory, with one file at most.
+/// A listing of the directory of a file, or of the root without one. As in etcd, it has the key of
+/// its directory unless that is the root.
 fn lists(index: u64, file: &str) -> Answer {
     let node =
         format!(r#"{{"key":"{file}","value":"v","modifiedIndex":{index},"createdIndex":{index}}}"#);
     let nodes = if file.is_empty() { "" } else { &node };
-    let body = format!(r#"{{"action":"get","node":{{"dir":true,"nodes":[{nodes}]}}}}"#);
+    let key = match file.rsplit_once('/') {
+        Some((directory, _)) if !directory.is_empty() => format!(r#""key":"{directory}","#),
+        _ => String::new(),
+    };
+    let body = format!(r#"{{"action":"get","node":{{{key}"dir":true,"nodes":[{nodes}]}}}}"#);
     shows(index, &body)
 }
 

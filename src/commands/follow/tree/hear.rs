@@ -10,7 +10,7 @@ use super::{TreeFollowError, TreeFollower};
 
 /// The wait for a past event whose answer has begun.
 const PROMPT: Duration = Duration::from_millis(20);
-/// After that no event comes, the first time and when it is asked once more: the index was
+/// After that no event comes, the first time and in the second request: the index was
 /// advanced without one.
 const SILENT: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3)];
 /// The same up to a given index, for which v3 keys wait.
@@ -24,7 +24,7 @@ pub(super) enum Heard {
     Silence { upto: u64 },
     /// Nothing yet.
     Nothing,
-    /// It must be asked again.
+    /// The request must be repeated.
     Again,
     /// The history begins later.
     Cleared { oldest: u64 },
@@ -36,7 +36,7 @@ impl TreeFollower<'_> {
     /// What the source has from an index on; up to one, or up to `u64::MAX` what is there now.
     pub(super) async fn hear(&mut self, from: u64, upto: u64) -> Result<Heard, TreeFollowError> {
         let is_now = upto == u64::MAX;
-        // One that began before the source had `upto` does not tell whether that has an event.
+        // One that began before the source had `upto` does not show whether that has an event.
         let is_new = |pending: &PendingWait| is_now || upto <= pending.index;
         let pending = self.pending.take();
         let pending = pending.filter(|pending| pending.from == from && is_new(pending));

@@ -1,5 +1,5 @@
-//! Hidden nodes, whose names begin with an underscore: no listing shows them unless it is asked for
-//! each by its name.
+//! Hidden nodes, whose names begin with an underscore: no listing shows them but one of
+//! their own name.
 
 use std::collections::BTreeSet;
 

@@ -31,7 +31,7 @@ struct ChangedTree {
     is_changed: bool,
     /// Some of the keys.
     paths: BTreeSet<String>,
-    /// Whether there are no others, as far as events tell.
+    /// Whether there are no others, as far as events show.
     is_all: bool,
 }
 

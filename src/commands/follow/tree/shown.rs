@@ -50,8 +50,8 @@ impl ShownError {
         serde_json::from_slice(body).unwrap_or_default()
     }
 
-    /// The oldest index of the history, if it does not reach back far enough: etcd's cause is
-    /// `the requested history has been cleared [oldest/asked]`.
+    /// The oldest index of the history, if it does not reach back far enough. etcd's cause ends
+    /// with it and the requested one: `[1007/8]`.
     pub(super) fn oldest(&self) -> Option<u64> {
         let (_, range) = self.cause.rsplit_once('[')?;
         range.split_once('/')?.0.parse().ok()

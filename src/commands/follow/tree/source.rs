@@ -53,7 +53,7 @@ pub(in crate::commands::follow) enum TreeSourceError {
 pub(super) struct TreeSource {
     pub(super) url: String,
     access: Arc<MemberAccess>,
-    /// Whether it asks for a user: the v2 API has users of its own.
+    /// Whether it requires a user: the v2 API has users of its own.
     with_user: bool,
     idle: Option<Connection>,
 }
