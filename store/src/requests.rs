@@ -58,9 +58,8 @@ impl Store {
         Ok(response)
     }
 
-    /// Reads a range in pieces of about `STREAM_PIECE_BYTES`, all at one revision. Only the last
-    /// piece has a header, a count and `more`. Memory use does not depend on the length of the
-    /// range.
+    /// Reads a range in pieces of about 128 KiB, all at one revision. Only the last piece has a
+    /// header, a count and `more`. Memory use does not depend on the length of the range.
     pub fn range_stream(
         &self,
         request: RangeRequest,

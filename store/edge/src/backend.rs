@@ -69,8 +69,8 @@ pub trait Backend: Clone + Send + Sync + 'static {
         request: RangeRequest,
     ) -> impl Future<Output = Result<RangeResponse, Error>> + Send;
 
-    /// Reads a range in pieces of about `max_request_bytes`, all at one revision. Only the last
-    /// piece has a header, a count and `more`.
+    /// Reads a range in pieces, all at one revision. Each has less than `max_request_bytes`, and
+    /// one pair more. Only the last piece has a header, a count and `more`.
     fn range_stream(
         &self,
         request: RangeRequest,
