@@ -14,6 +14,7 @@ use anyhow::{Result, bail};
 pub mod auth;
 pub mod bulk;
 pub mod cluster;
+pub mod disk;
 pub mod draw;
 pub mod events;
 pub mod files;

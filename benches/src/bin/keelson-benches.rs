@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use keelson_benches::{auth, bulk, cluster, events, memory, proxy, upkeep, v2, watchers};
+use keelson_benches::{auth, bulk, cluster, disk, events, memory, proxy, upkeep, v2, watchers};
 
 /// Measurements of whole servers, as child processes on loopback.
 #[derive(Parser)]
@@ -26,6 +26,8 @@ enum What {
     Auth(auth::plan::Plan),
     /// Reads of all keys, and the expiry of many leases, beside another client's puts.
     Bulk(bulk::plan::Plan),
+    /// Reads and puts on a disk whose fsyncs take longer, by strace.
+    Disk(disk::plan::Plan),
     /// What a member and a proxy hold: idle, with watches, with keys.
     Memory(memory::plan::Plan),
     /// Proxies: what the cluster feels of them, what they add, what they hold.
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         What::Events(plan) => events::run(&plan),
         What::Auth(plan) => auth::run(&plan),
         What::Bulk(plan) => bulk::run(&plan),
+        What::Disk(plan) => disk::run(&plan),
         What::Memory(plan) => memory::run(&plan),
         What::Proxy(plan) => proxy::run(&plan),
         What::Upkeep(plan) => upkeep::run(&plan),
