@@ -4,6 +4,9 @@
 //! etcd leaves the alarm until an operator disarms it, also where its reason is gone (etcd#20753: a
 //! larger quota does not clear it).
 
+mod marks;
+
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -12,11 +15,16 @@ use keelson_proto::etcdserverpb::alarm_request::AlarmAction;
 use keelson_proto::etcdserverpb::{AlarmMember, AlarmRequest, AlarmType};
 use keelson_proto::internal::command::Op;
 
+use crate::disk::available_bytes;
 use crate::submit::AtTimeout;
 use crate::{Error, Store};
+use marks::{Marks, Space, Warning};
 
 /// The pause between two looks at the space.
 const AGAIN: Duration = Duration::from_millis(500);
+
+/// Of so many looks one is at the disk as well, which may be a slow one.
+const LOOKS_A_DISK: u64 = 20;
 
 impl Store {
     /// Checks the quota. If the request does not fit, it raises the NOSPACE alarm for the cluster,
@@ -85,6 +93,47 @@ impl Reason {
         }
         let shortages = self.shortages.load(Ordering::SeqCst);
         (is_raised && has_room && ended < shortages).then_some(shortages)
+    }
+}
+
+/// Warns when the quota or the disk is nearly full.
+pub(crate) async fn warn(store: Store) {
+    let mut stopping = store.watch_stopping();
+    let (mut marks, mut disk) = (Marks::default(), None);
+    for look in 0_u64.. {
+        if look.is_multiple_of(LOOKS_A_DISK) {
+            let dir = store.config().data_dir.clone();
+            let jobs = &store.inner.shared.jobs;
+            let free = jobs.spawn_blocking(move || available_bytes(&dir).ok());
+            disk = free.await.ok().flatten();
+        }
+        let (held, quota) = (store.view().held_bytes(), store.config().quota_bytes);
+        let space = Space { held, quota, disk };
+        for warning in marks.look(space) {
+            say(warning, space, &store.config().data_dir);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(AGAIN) => {}
+            _ = stopping.wait_for(|stopping| *stopping) => return,
+        }
+    }
+}
+
+fn say(warning: Warning, space: Space, dir: &Path) {
+    let Space { held, quota, disk } = space;
+    match warning {
+        Warning::Quota(percent) => tracing::warn!(
+            held,
+            quota,
+            "{percent} % of the storage quota is in use: compact, or raise --quota-backend-bytes"
+        ),
+        Warning::Disk => tracing::warn!(
+            held,
+            quota,
+            available = disk,
+            dir = %dir.display(),
+            "the disk has less room than the storage quota permits: it would be full first"
+        ),
     }
 }
 

@@ -153,6 +153,7 @@ impl Store {
         store.spawn(lease::lessor::run(store.clone()));
         store.spawn(crate::compaction::run(store.clone()));
         store.spawn(crate::space::watch(store.clone()));
+        store.spawn(crate::space::warn(store.clone()));
         store.spawn(crate::defrag::at_start(store.clone()));
         store.spawn(crate::jwt::watch(store.clone()));
         store.spawn(fan_out);

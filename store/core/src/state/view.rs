@@ -188,7 +188,8 @@ impl ReadView {
         cost == 0 || self.held_bytes().saturating_add(cost) < most
     }
 
-    fn held_bytes(&self) -> u64 {
+    /// Bytes that count in the quota: what the engine holds, and what is to be flushed.
+    pub fn held_bytes(&self) -> u64 {
         let memtables = self.shared.memtables();
         let immutable = memtables.immutable.map_or(0, |immutable| immutable.bytes());
         let fresh = memtables.active.bytes() + immutable;
