@@ -1,6 +1,9 @@
 //! What the follower of another cluster needs of its standby.
 
+use std::sync::Arc;
+
 use keelson_core::state::Response;
+use keelson_core::state::auth::Auth;
 use keelson_core::tree::{NodeExtern, NodeExterns, WalkScope};
 use keelson_proto::internal::Replicate;
 use keelson_proto::internal::command::Op;
@@ -22,6 +25,11 @@ impl Store {
     /// The compaction of this member's applied state; -1 before the first.
     pub fn compacted(&self) -> i64 {
         self.view().compact_revision()
+    }
+
+    /// Users and roles in this member's applied state.
+    pub fn auth(&self) -> Arc<Auth> {
+        self.view().auth()
     }
 
     /// The number of members, learners included, in this member's applied state.
@@ -56,6 +64,22 @@ impl Store {
     /// with remaining times of 0; parents come first.
     pub fn tree_below(&self, path: &[u8], scope: WalkScope) -> Vec<NodeExtern> {
         self.view().tree_below(path, scope)
+    }
+
+    /// Runs a computation that takes long, such as a walk of the whole v2 tree, outside of the
+    /// threads that serve. A stop waits for it.
+    ///
+    /// # Errors
+    /// [`Error::Internal`]: it has panicked.
+    pub async fn compute<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Store) -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        let store = self.clone();
+        let computing = self.inner.shared.jobs.spawn_blocking(move || work(&store));
+        computing
+            .await
+            .map_err(|error| Error::Internal(error.to_string()))
     }
 
     /// Whether a request of a client would fit into the quota. What is followed is not refused for

@@ -25,6 +25,8 @@ pub(super) struct Batch {
     /// The revision before the first in `whole`.
     after: i64,
     whole: VecDeque<(ReplicatedRevision, usize)>,
+    /// Of all in `whole`.
+    bytes: usize,
     /// The newest revision, of which more events may come: its changes and their bytes.
     open: Option<(ReplicatedRevision, usize)>,
 }
@@ -35,6 +37,7 @@ impl Batch {
         Batch {
             after,
             whole: VecDeque::new(),
+            bytes: 0,
             open: None,
         }
     }
@@ -79,7 +82,15 @@ impl Batch {
     }
 
     fn close(&mut self) {
-        self.whole.extend(self.open.take());
+        if let Some((revision, bytes)) = self.open.take() {
+            self.bytes += bytes;
+            self.whole.push_back((revision, bytes));
+        }
+    }
+
+    /// Whether the next command has its full size.
+    pub(super) fn is_full(&self) -> bool {
+        COMMAND_BYTES <= self.bytes
     }
 
     /// The next command; `None` if no whole revision is left.
@@ -92,6 +103,7 @@ impl Batch {
         while let Some((revision, more)) = self.whole.pop_front() {
             command.revisions.push(revision);
             bytes += more;
+            self.bytes -= more;
             self.after += 1;
             if COMMAND_BYTES <= bytes {
                 break;

@@ -16,6 +16,7 @@ use tracing::{info, warn};
 
 use super::FollowPlan;
 use super::follower::{FollowError, Follower};
+use super::poll::ComparedUsers;
 use super::source::SourceMember;
 use super::tree::{SettledTree, TreeFollowError};
 
@@ -92,6 +93,30 @@ impl From<Status> for CutoverError {
 impl From<keelson_store::Error> for CutoverError {
     fn from(error: keelson_store::Error) -> CutoverError {
         FollowError::from(error).into()
+    }
+}
+
+/// A cut-over that waits until the source's v2 keys are compared. Nothing is fenced yet.
+pub(super) struct Preparing {
+    pub(super) request: CutoverRequest,
+    until: Instant,
+}
+
+impl Preparing {
+    pub(super) fn new(request: CutoverRequest) -> Preparing {
+        let until = Instant::now() + request.patience;
+        Preparing { request, until }
+    }
+
+    /// Ends when one has waited too long, or its command has ended; never without one.
+    pub(super) async fn late(preparing: &mut Option<Preparing>) {
+        match preparing {
+            Some(preparing) => tokio::select! {
+                () = sleep_until(preparing.until) => {}
+                () = preparing.request.reply.closed() => {}
+            },
+            None => std::future::pending().await,
+        }
     }
 }
 
@@ -220,7 +245,7 @@ impl Follower<'_> {
         source: &SourceMember,
         pending: &mut Pending,
     ) -> Result<String, CutoverError> {
-        self.compare_users(source).await?;
+        let users = self.compare_shown_users(source).await?;
         while self.compare_leases(source).await? {}
         let tree = self.settle_tree(pending).await?;
         let revision = self.store.revision();
@@ -250,6 +275,10 @@ impl Follower<'_> {
             ours.hash, source.url
         );
         text += &self.tree_text(tree).await;
+        if users == ComparedUsers::Shown {
+            text += "Its users and roles are compared, as far as it shows them: a password that \
+                     was changed there since the standby's snapshot is the former one here.\n";
+        }
         text += match pending.request.fence {
             true => {
                 "The source refuses writes of v3 keys (alarm CORRUPT), and goes on serving reads \
@@ -273,8 +302,11 @@ impl Follower<'_> {
         pending: &mut Pending,
     ) -> Result<Option<SettledTree>, CutoverError> {
         let until = pending.began + pending.request.patience;
+        let Some(tree) = self.tree.at_rest() else {
+            return Err(CutoverError::TreeLate);
+        };
         tokio::select! {
-            settled = timeout_at(until, self.tree.settle(true)) => match settled {
+            settled = timeout_at(until, tree.settle(true)) => match settled {
                 Ok(settled) => Ok(settled?),
                 Err(_) => Err(CutoverError::TreeLate),
             },
@@ -284,8 +316,11 @@ impl Follower<'_> {
 
     /// The answer's part about v2 keys.
     async fn tree_text(&mut self, tree: Option<SettledTree>) -> String {
+        let Some(follower) = self.tree.at_rest() else {
+            return String::new();
+        };
         let Some(SettledTree { index, is_whole }) = tree else {
-            return match self.tree.has_unfollowed() {
+            return match follower.has_unfollowed() {
                 true => "v2 keys are not followed: those that are here may be older.\n".to_owned(),
                 false => String::new(),
             };
@@ -297,12 +332,12 @@ impl Follower<'_> {
             text += "The source's v2 keys changed faster than they were compared: times to live, \
                      and hidden keys, may be older here.\n";
         }
-        text + &self.tree.changed_since(index).await
+        text + &follower.changed_since(index).await
     }
 
     /// Opens the standby at this revision. A proposal without an outcome may take effect later, so
     /// it is repeated until one has an outcome.
-    async fn propose_opening(&self, revision: i64) -> Result<(), CutoverError> {
+    async fn propose_opening(&mut self, revision: i64) -> Result<(), CutoverError> {
         let mut last = String::new();
         for _ in 0..OPENINGS_MAX {
             let command = Replicate {

@@ -1,21 +1,21 @@
-//! The task that follows: it applies what the source's watch delivers, and looks for what no watch
-//! delivers: leases, compactions, changes of users.
+//! The task that follows: it applies what the source's watch delivers, beside the work on v2 keys.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use keelson_proto::etcdserverpb::WatchResponse;
-use keelson_proto::internal::{Replicate, ReplicatedLease};
+use keelson_proto::internal::ReplicatedLease;
 use keelson_store::{Error, Store};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tonic::Status;
 use tracing::{info, warn};
 
 use super::batch::{self, Batch, BatchError};
-use super::cutover::{CutoverError, CutoverRequest, Pending};
+use super::cutover::{CutoverError, CutoverRequest, Pending, Preparing};
 use super::source::{self, SourceMember};
-use super::tree::TreeFollower;
+use super::tree::{TreeFollowError, TreeFollower, TreeTask};
 use super::{FollowPlan, Marker};
 
 /// How often leases, compactions and users are compared.
@@ -24,13 +24,14 @@ const POLL: Duration = Duration::from_secs(2);
 const SILENCE_MAX: Duration = Duration::from_secs(20);
 /// The pause before another member of the source is tried.
 const RETRY: Duration = Duration::from_millis(500);
-/// New leases that are looked up at a poll. The others follow at the next ones, or with their keys.
-const LEASES_MAX: usize = 1000;
 
 /// Why a cut-over is refused before anything is fenced.
 const NO_ROOM: &str = "this standby has more than its --quota-backend-bytes, and would refuse \
                        writes (NOSPACE): restart keelson follow with a larger one, of at least \
                        the source's, or compact the source";
+
+/// Why it is refused when its time is over.
+const TREE_LATE: &str = "the source's v2 keys were not read in time: try again";
 
 /// Why a follower stops to follow a member of the source.
 #[derive(Debug, thiserror::Error)]
@@ -77,16 +78,20 @@ pub(super) async fn follow(
                 plan: &plan,
                 marker: &marker,
                 cutovers: &mut cutovers,
+                preparing: None,
                 pending: None,
-                tree: TreeFollower::new(&store, &plan, url, &mut hidden),
+                tree: TreeTask::new(TreeFollower::new(&store, &plan, url, &mut hidden)),
                 had_room: &mut had_room,
             };
             let ended = follower.follow(url).await;
-            let pending = follower.pending.take();
-            if let (Some(pending), Err(error)) = (pending, &ended) {
+            let (pending, preparing) = (follower.pending.take(), follower.preparing.take());
+            let Err(error) = ended else { continue };
+            if let Some(preparing) = preparing {
+                preparing.request.refuse(&error.to_string());
+            }
+            if let Some(pending) = pending {
                 pending.failed(&error.to_string()).await;
             }
-            let Err(error) = ended else { continue };
             match error {
                 FollowError::Opened => return None,
                 FollowError::Anew(why) => return Some(why),
@@ -108,10 +113,12 @@ pub(super) struct Follower<'a> {
     plan: &'a FollowPlan,
     pub(super) marker: &'a Marker,
     cutovers: &'a mut mpsc::Receiver<CutoverRequest>,
+    preparing: Option<Preparing>,
     pending: Option<Pending>,
-    pub(super) tree: TreeFollower<'a>,
+    /// At rest while a cut-over is pending.
+    pub(super) tree: TreeTask<'a>,
     /// Whether the standby was within its quota when that was last looked at.
-    had_room: &'a mut bool,
+    pub(super) had_room: &'a mut bool,
 }
 
 impl Follower<'_> {
@@ -139,9 +146,14 @@ impl Follower<'_> {
             heard += began.elapsed();
             tokio::select! {
                 response = watch.responses.message() => {
-                    let response = response?;
-                    let ended = || Status::unavailable("its watch has ended");
-                    self.take(&source, &mut batch, response.ok_or_else(ended)?).await?;
+                    self.take(&mut batch, response?)?;
+                    // A command costs a sync of the log, however many revisions it has.
+                    while !batch.is_full()
+                        && let Some(response) = watch.responses.message().now_or_never()
+                    {
+                        self.take(&mut batch, response?)?;
+                    }
+                    self.apply(&source, &mut batch).await?;
                     heard = Instant::now();
                 }
                 _ = polls.tick() => {
@@ -152,26 +164,26 @@ impl Follower<'_> {
                     if self.pending.is_none() {
                         let began = Instant::now();
                         self.poll(&source).await?;
-                        self.tree.step(true).await;
+                        self.tree.poll();
                         heard += began.elapsed();
                     }
                 }
-                () = self.tree.woken() => {
-                    let began = Instant::now();
-                    self.tree.step(false).await;
-                    heard += began.elapsed();
+                settled = self.tree.run(), if self.pending.is_none() => {
+                    let preparing = self.preparing.take_if(|_| settled.is_some());
+                    if let (Some(Preparing { request, .. }), Some(settled)) = (preparing, settled) {
+                        let began = Instant::now();
+                        self.begin_cut_over(request, &source, settled.err()).await?;
+                        heard += began.elapsed();
+                    }
                 }
-                Some(request) = self.cutovers.recv(), if self.pending.is_none() => {
-                    if request.reply.is_closed() {
-                        continue;
+                Some(request) = self.cutovers.recv(), if !self.is_cutting_over() => {
+                    self.prepare_cut_over(request);
+                }
+                () = Preparing::late(&mut self.preparing) => {
+                    self.tree.settle_next(false);
+                    if let Some(preparing) = self.preparing.take() {
+                        preparing.request.refuse(TREE_LATE);
                     }
-                    if !self.store.has_room() {
-                        request.refuse(NO_ROOM);
-                        continue;
-                    }
-                    let began = Instant::now();
-                    self.begin_cut_over(request, &source).await?;
-                    heard += began.elapsed();
                 }
                 () = Pending::late(&self.pending) => {
                     let behind = "the source has more than was followed in time";
@@ -181,20 +193,38 @@ impl Follower<'_> {
         }
     }
 
+    fn is_cutting_over(&self) -> bool {
+        self.preparing.is_some() || self.pending.is_some()
+    }
+
     /// What is not followed yet of v2 keys is read before the source is fenced: writers wait less.
+    fn prepare_cut_over(&mut self, request: CutoverRequest) {
+        if !self.store.has_room() {
+            request.refuse(NO_ROOM);
+            return;
+        }
+        self.preparing = Some(Preparing::new(request));
+        self.tree.settle_next(true);
+    }
+
+    /// Fences the source, unless there is an error of the comparison before.
     async fn begin_cut_over(
         &mut self,
         request: CutoverRequest,
         source: &SourceMember,
+        error: Option<TreeFollowError>,
     ) -> Result<(), FollowError> {
-        let settled = timeout(request.patience, self.tree.settle(false)).await;
-        match settled {
-            Ok(Ok(_)) => {
-                self.pending = Some(Pending::begin(request, self.plan, source).await?);
-            }
-            Ok(Err(error)) => request.refuse(&CutoverError::Tree(error).to_string()),
-            Err(_) => request.refuse("the source's v2 keys were not read in time: try again"),
+        // Of an earlier request, if this one came while that was compared.
+        self.tree.settle_next(false);
+        if let Some(error) = error {
+            request.refuse(&CutoverError::Tree(error).to_string());
+            return Ok(());
         }
+        if let Err(error) = self.compare_shown_users(source).await {
+            request.refuse(&error.to_string());
+            return Err(error);
+        }
+        self.pending = Some(Pending::begin(request, self.plan, source).await?);
         Ok(())
     }
 
@@ -228,12 +258,9 @@ impl Follower<'_> {
         }
     }
 
-    async fn take(
-        &mut self,
-        source: &SourceMember,
-        batch: &mut Batch,
-        response: WatchResponse,
-    ) -> Result<(), FollowError> {
+    fn take(&self, batch: &mut Batch, response: Option<WatchResponse>) -> Result<(), FollowError> {
+        let ended = || Status::unavailable("its watch has ended");
+        let response = response.ok_or_else(ended)?;
         if response.canceled {
             return Err(match response.compact_revision {
                 0 => source::cancelled(&response.cancel_reason).into(),
@@ -243,7 +270,11 @@ impl Follower<'_> {
                 )),
             });
         }
-        batch.take(response.events, response.fragment)?;
+        Ok(batch.take(response.events, response.fragment)?)
+    }
+
+    /// Applies the whole revisions of a batch.
+    async fn apply(&mut self, source: &SourceMember, batch: &mut Batch) -> Result<(), FollowError> {
         while let Some(mut command) = batch.next_command() {
             for id in batch::leases(&command) {
                 if !self.store.has_lease(id) {
@@ -267,85 +298,5 @@ impl Follower<'_> {
             }
         }
         Ok(())
-    }
-
-    /// Compares what no watch delivers.
-    pub(super) async fn poll(&mut self, source: &SourceMember) -> Result<(), FollowError> {
-        self.look_for_room();
-        self.compare_users(source).await?;
-        self.compare_leases(source).await?;
-        if let Some(compacted) = source.compacted_after(self.store.compacted()).await?
-            && compacted <= self.store.revision()
-        {
-            self.compact(compacted).await?;
-        }
-        Ok(())
-    }
-
-    /// What is followed is not refused for space, so a warning in the log is needed.
-    fn look_for_room(&mut self) {
-        let has_room = self.store.has_room();
-        match (*self.had_room, has_room) {
-            (true, false) => warn!(
-                quota = self.store.config().quota_bytes,
-                "the standby has more than its --quota-backend-bytes: it goes on following, and \
-                 keelson cutover is refused until there is room; give it a larger one, of at least \
-                 the source's, or compact the source"
-            ),
-            (false, true) => info!("the standby has room within its quota again"),
-            _ => {}
-        }
-        *self.had_room = has_room;
-    }
-
-    pub(super) async fn compact(&self, compacted: i64) -> Result<(), FollowError> {
-        let command = Replicate {
-            after: self.store.revision(),
-            compacted,
-            ..Replicate::default()
-        };
-        Ok(self.store.replicate(command).await?)
-    }
-
-    /// The API does not show the hashes of passwords.
-    pub(super) async fn compare_users(&self, source: &SourceMember) -> Result<(), FollowError> {
-        let revision = source.auth_revision().await?;
-        // A member that lags, or does not show it, has a lower one.
-        match revision <= self.marker.auth_revision {
-            true => Ok(()),
-            false => Err(FollowError::Anew("users or roles have changed".to_owned())),
-        }
-    }
-
-    /// Grants the leases that are new at the source, at most [`LEASES_MAX`], and forgets those that
-    /// have ended. Returns whether there are more new ones.
-    pub(super) async fn compare_leases(
-        &mut self,
-        source: &SourceMember,
-    ) -> Result<bool, FollowError> {
-        let (ids, revision) = source.leases().await?;
-        let theirs: BTreeSet<_> = ids.into_iter().collect();
-        let ours: BTreeSet<_> = self.store.lease_ids().into_iter().collect();
-        let mut command = Replicate {
-            after: self.store.revision(),
-            ..Replicate::default()
-        };
-        let new: Vec<_> = theirs.difference(&ours).copied().collect();
-        let more = LEASES_MAX < new.len();
-        for id in new.into_iter().take(LEASES_MAX) {
-            let ttl = source.granted_ttl(id).await?;
-            command
-                .leases
-                .extend(ttl.map(|ttl| ReplicatedLease { id, ttl }));
-        }
-        // Their keys were deleted at that revision or before: here as well. A member that lags may
-        // not have them yet.
-        if revision == self.store.revision() {
-            command.gone = ours.difference(&theirs).copied().collect();
-        }
-        if !command.leases.is_empty() || !command.gone.is_empty() {
-            self.store.replicate(command).await?;
-        }
-        Ok(more)
     }
 }

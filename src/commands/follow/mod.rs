@@ -9,10 +9,12 @@ mod begin;
 mod control;
 mod cutover;
 mod follower;
+mod poll;
 mod source;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod users;
 
 use std::io;
 use std::path::Path;

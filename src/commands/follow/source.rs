@@ -32,7 +32,7 @@ const ALL: &[u8] = &[0];
 /// A member of the cluster that is followed.
 #[derive(Clone)]
 pub(super) struct SourceMember {
-    channel: MemberChannel,
+    pub(super) channel: MemberChannel,
     pub(super) url: String,
     pub(super) status: StatusResponse,
 }

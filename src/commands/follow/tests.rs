@@ -1,5 +1,6 @@
 //! A member follows another one of this process.
 
+mod beside;
 mod gateway;
 
 use std::path::Path;

@@ -67,14 +67,19 @@ impl Comparison {
             ..asked
         });
     }
+}
 
+/// What follows from a listing.
+pub(super) struct Differing {
     /// Commands that make the standby, which is at the listing's index, as it is listed.
-    pub(super) fn differing(
-        &mut self,
-        asked: AskedDirectory,
-        listed: ListedDirectory,
-        store: &Store,
-    ) -> Vec<ReplicatedTree> {
+    pub(super) parts: Vec<ReplicatedTree>,
+    /// The directories that are to be compared as well.
+    pub(super) children: Vec<Vec<u8>>,
+}
+
+impl Differing {
+    /// Of a directory. It takes long if that has many nodes.
+    pub(super) fn find(asked: &AskedDirectory, listed: ListedDirectory, store: &Store) -> Self {
         let scope = WalkScope {
             recursive: asked.is_recursive,
             hidden: false,
@@ -86,13 +91,18 @@ impl Comparison {
         let theirs = listed.nodes.unwrap_or_default();
         let is_root = |node: &TreeEventNode| node.key == KEYS;
         let theirs: Vec<_> = theirs.into_iter().filter(|node| !is_root(node)).collect();
-        if !asked.is_recursive {
-            let dirs = theirs
-                .iter()
-                .filter(|node| node.dir && node.key != asked.path);
-            self.add(dirs.map(|node| node.key.to_vec()));
+        let is_child = |node: &&TreeEventNode| node.dir && node.key != asked.path;
+        let children = match asked.is_recursive {
+            true => Vec::new(),
+            false => {
+                let children = theirs.iter().filter(is_child);
+                children.map(|node| node.key.to_vec()).collect()
+            }
+        };
+        Differing {
+            parts: parts(listed.index, &ours, theirs),
+            children,
         }
-        parts(listed.index, &ours, theirs)
     }
 }
 

@@ -4,31 +4,35 @@
 use std::collections::BTreeSet;
 
 use keelson_proto::internal::TreeEvent;
+use keelson_store::Store;
 use keelson_store::internals::{Action, WalkScope};
 
-use super::TreeFollower;
+use super::{TreeFollowError, TreeFollower};
 
 impl TreeFollower<'_> {
     /// The hidden nodes that are known: by name, by an event, or since they were here before.
-    pub(super) fn hidden(&self) -> BTreeSet<Vec<u8>> {
+    pub(super) async fn hidden(&self) -> Result<BTreeSet<Vec<u8>>, TreeFollowError> {
         let named = self
             .named
             .iter()
             .map(|path| [b"/1", path.as_bytes()].concat());
-        let mut hidden = self.hidden_here();
+        let mut hidden = self.hidden_here().await?;
         hidden.extend(self.hidden.iter().cloned().chain(named));
-        hidden
+        Ok(hidden)
     }
 
     /// Those of the standby.
-    pub(super) fn hidden_here(&self) -> BTreeSet<Vec<u8>> {
+    pub(super) async fn hidden_here(&self) -> Result<BTreeSet<Vec<u8>>, TreeFollowError> {
         let all = WalkScope {
             recursive: true,
             hidden: true,
         };
-        let below = self.store.tree_below(b"/1", all).into_iter();
-        let hidden = below.filter(|node| is_hidden(&node.key));
-        hidden.map(|node| node.key.to_vec()).collect()
+        let hidden = move |store: &Store| {
+            let below = store.tree_below(b"/1", all).into_iter();
+            let hidden = below.filter(|node| is_hidden(&node.key));
+            hidden.map(|node| node.key.to_vec()).collect()
+        };
+        Ok(self.store.compute(hidden).await?)
     }
 
     /// A hidden directory that an event is the first to show may have more below it.

@@ -12,6 +12,7 @@ mod hidden;
 mod settle;
 mod shown;
 mod source;
+mod task;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -22,10 +23,11 @@ use keelson_store::{Error, Store};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use self::compare::Comparison;
+use self::compare::{Comparison, Differing};
 use self::hear::Heard;
 pub(super) use self::settle::SettledTree;
 use self::source::{PendingWait, TreeSource, TreeSourceError};
+pub(super) use self::task::TreeTask;
 use super::FollowPlan;
 
 /// The size of a command, in bytes, unless one event is larger; and its events.
@@ -38,7 +40,8 @@ const COMPARE_SHARE: u32 = 20;
 const COMPARE_RETRY_MAX: Duration = Duration::from_secs(60);
 /// Histories in a row that began behind the standby: it cannot keep up by events.
 const OUTRUN: u32 = 2;
-/// How long v3 keys wait for v2 keys at a time: with auth, an etcd takes 0.1 s for each event.
+/// How long events are read at a time, until a comparison or a cut-over may be due: with auth, an
+/// etcd takes 0.1 s for each event.
 const STEP_MAX: Duration = Duration::from_millis(300);
 
 /// Why v2 keys are not followed for now.
@@ -264,7 +267,7 @@ impl<'a> TreeFollower<'a> {
     async fn reset(&mut self) -> Result<(), TreeFollowError> {
         let before = self.store.tree_index();
         info!(before, "reading the source's v2 keys anew");
-        let known = self.hidden_here();
+        let known = self.hidden_here().await?;
         self.hidden.extend(known);
         self.gaps += 1;
         self.compare_at = None;
@@ -325,9 +328,12 @@ impl<'a> TreeFollower<'a> {
             self.go_to(listed.index, asked.is_all()).await?;
             if asked.is_all() {
                 shown += self.gaps - before;
-                comparison.add(self.hidden());
+                comparison.add(self.hidden().await?);
             }
-            for part in comparison.differing(asked, listed, self.store) {
+            let differing = move |store: &Store| Differing::find(&asked, listed, store);
+            let differing = self.store.compute(differing).await?;
+            comparison.add(differing.children);
+            for part in differing.parts {
                 self.send(part).await?;
             }
         }
@@ -344,7 +350,7 @@ impl<'a> TreeFollower<'a> {
         self.cleared = self.cleared.min(OUTRUN - 1);
         self.compared_gaps = Some(shown);
         if !self.is_unsure() {
-            *self.hidden = self.hidden_here();
+            *self.hidden = self.hidden_here().await?;
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use keelson_proto::internal::{TreeEvent, TreeEventNode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
-use tokio::task::{JoinError, JoinHandle};
+use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio::time::{Instant, timeout};
 
 use super::shown::{self, ShownError};
@@ -153,9 +153,10 @@ impl TreeSource {
         self.idle = Some(connection);
         if status == StatusCode::OK {
             let index = index(&headers)?;
+            let nodes = spawn_blocking(move || shown::listing(&body)).await;
+            let nodes = nodes.map_err(io::Error::other)?;
             // Nested too deep for a parser, or no listing: each directory alone is neither.
-            let nodes = shown::listing(&body).map_err(|_| TreeSourceError::TooLarge)?;
-            let nodes = Some(nodes);
+            let nodes = Some(nodes.map_err(|_| TreeSourceError::TooLarge)?);
             return Ok(ListedDirectory { nodes, index });
         }
         match ShownError::of(&body) {
