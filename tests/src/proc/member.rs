@@ -28,6 +28,7 @@ pub struct Member {
     data_dir: PathBuf,
     log: PathBuf,
     args: Vec<String>,
+    variables: Vec<(String, String)>,
     process: Option<Process>,
 }
 
@@ -41,6 +42,7 @@ impl Member {
             data_dir: dir.join(&name),
             log: dir.join(format!("{name}.log")),
             args: Vec::new(),
+            variables: Vec::new(),
             process: None,
             name,
         }
@@ -91,6 +93,12 @@ impl Member {
         self.args.extend(flags);
     }
 
+    /// Sets variables of its environment from the next start on.
+    pub fn set_variables(&mut self, variables: &[(&str, &str)]) {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        self.variables = variables.iter().map(owned).collect();
+    }
+
     /// Changes its peer URL from the next start on.
     pub fn move_to(&mut self, peer_url: &str) {
         for flag in ["listen-peer-urls", "initial-advertise-peer-urls"] {
@@ -126,7 +134,12 @@ impl Member {
     /// The binary cannot be started.
     pub fn start(&mut self) -> Result<()> {
         assert!(self.process.is_none(), "{} runs already", self.name);
-        self.process = Some(Process::start(&self.binary, &self.args, &self.log)?);
+        self.process = Some(Process::start_with(
+            &self.binary,
+            &self.args,
+            &self.variables,
+            &self.log,
+        )?);
         Ok(())
     }
 

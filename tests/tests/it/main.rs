@@ -3,6 +3,7 @@
 //! process.
 
 mod bring_up;
+mod buckets;
 mod chaos;
 mod deis_boot;
 mod differential;
