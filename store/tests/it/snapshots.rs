@@ -175,51 +175,79 @@ async fn check_rest(store: &Store, revision: i64) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Both keys of a pair are written in one transaction.
-fn pair(value: i64) -> TxnRequest {
+/// The clients that write while snapshots are taken.
+const WRITERS: usize = 64;
+
+/// Both keys of a client's pair are written in one transaction.
+fn pair(writer: usize, value: i64) -> TxnRequest {
     let put = |key: &str| RequestOp {
         request: Some(request_op::Request::RequestPut(put(
-            key,
+            &format!("pair/{writer:02}/{key}"),
             &value.to_string(),
             0,
         ))),
     };
     TxnRequest {
-        success: vec![put("pair/a"), put("pair/b")],
+        success: vec![put("a"), put("b")],
         ..TxnRequest::default()
     }
 }
 
+/// Writes 1, 2, 3 and so on into its pair; the first client compacts as well.
+async fn write_pairs(
+    store: Store,
+    writer: usize,
+    stopped: tokio::sync::watch::Receiver<bool>,
+) -> anyhow::Result<()> {
+    for value in 1.. {
+        store.txn(pair(writer, value)).await?;
+        if writer == 0 && value % 20 == 0 {
+            let revision = store.hash_kv(0).await?.hash_revision;
+            let physical = false;
+            store
+                .compact(CompactionRequest { revision, physical })
+                .await?;
+        }
+        if *stopped.borrow() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Nothing but pairs was ever written, each value by one revision: so the values that are there are
+/// those of one revision only if they add up to it.
+fn check_pairs(kvs: &[keelson_proto::mvccpb::KeyValue], revision: i64) -> anyhow::Result<()> {
+    let mut sum = 1;
+    for pair in kvs.chunks(2) {
+        assert_eq!(pair.len(), 2);
+        assert_eq!(pair[0].value, pair[1].value);
+        assert_eq!(pair[0].mod_revision, pair[1].mod_revision);
+        sum += std::str::from_utf8(&pair[0].value)?.parse::<i64>()?;
+    }
+    assert_eq!(sum, revision);
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_snapshot_under_writes_and_compactions_is_of_one_revision() -> anyhow::Result<()> {
+async fn a_snapshot_under_64_writers_and_compactions_is_of_one_revision() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let store = open_one(Config::single("one", dir.path().join("one"))).await?;
     store.ready().await;
-    store.txn(pair(0)).await?;
     let (stop, stopped) = tokio::sync::watch::channel(false);
-    let writer = store.clone();
-    let writing = tokio::spawn(async move {
-        for value in 1.. {
-            writer.txn(pair(value)).await?;
-            if value % 20 == 0 {
-                let revision = writer.hash_kv(0).await?.hash_revision;
-                let physical = false;
-                writer
-                    .compact(CompactionRequest { revision, physical })
-                    .await?;
-            }
-            if *stopped.borrow() {
-                break;
-            }
-        }
-        anyhow::Ok(())
-    });
+    let mut writers = tokio::task::JoinSet::new();
+    for writer in 0..WRITERS {
+        writers.spawn(write_pairs(store.clone(), writer, stopped.clone()));
+    }
+    let mut last = 0;
     for number in 0..4 {
         let path = dir.path().join(format!("{number}.db"));
         save(&store, &path).await?;
         let file = SnapshotFile::open(&path)?;
         file.check_sum()?;
         let hash = snapshot::hash_kv(&file, 0)?;
+        assert!(last < hash.hash_revision, "nothing was written meanwhile");
+        last = hash.hash_revision;
         let config = Config::single("new", dir.path().join(number.to_string()));
         let options = RestoreOptions {
             bump_revision: 0,
@@ -229,14 +257,13 @@ async fn a_snapshot_under_writes_and_compactions_is_of_one_revision() -> anyhow:
         let restored = open_one(config).await?;
         restored.ready().await;
         assert_eq!(restored.hash_kv(0).await?.hash, hash.hash);
-        let kvs = restored.range(all()).await?.kvs;
-        assert_eq!(kvs.len(), 2);
-        assert_eq!(kvs[0].value, kvs[1].value);
-        assert_eq!(kvs[0].mod_revision, hash.hash_revision);
+        check_pairs(&restored.range(all()).await?.kvs, hash.hash_revision)?;
         restored.shutdown().await;
     }
     stop.send(true)?;
-    writing.await??;
+    while let Some(written) = writers.join_next().await {
+        written??;
+    }
     store.shutdown().await;
     Ok(())
 }

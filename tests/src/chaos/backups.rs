@@ -14,13 +14,16 @@ use keelson_bolt::{Database, Row};
 use keelson_proto::etcdserverpb::SnapshotRequest;
 use keelson_proto::mvccpb::event::EventType;
 use keelson_proto::mvccpb::{Event, KeyValue};
-use keelson_store::snapshot::SnapshotFile;
+use keelson_store::snapshot::{self, RestoreOptions, SnapshotFile, hash_kv};
+use keelson_store::{Config, Store};
 use prost::Message;
 use tokio::task::JoinSet;
 
 use crate::check::watch::EventLog;
 use crate::proc::client;
 
+/// Members that are open at once to check what was restored.
+const RESTORED_AT_ONCE: usize = 4;
 /// The pause between two snapshots of a member.
 const PAUSE: Duration = Duration::from_millis(300);
 
@@ -108,6 +111,51 @@ pub fn check(path: &Path, history: &EventLog) -> Result<i64> {
     let missing = expected.next();
     ensure!(missing.is_none(), "up to {revision}, without {missing:?}");
     Ok(revision)
+}
+
+/// Restores each snapshot into a data directory of its own, opens a member on it, and compares its
+/// HashKV with the file's.
+///
+/// # Errors
+/// One cannot be restored or opened, or the member has something else.
+pub async fn restore_each(files: Vec<PathBuf>) -> Result<()> {
+    let (mut files, mut restored) = (files.into_iter(), JoinSet::new());
+    loop {
+        let free = RESTORED_AT_ONCE - restored.len();
+        for file in files.by_ref().take(free) {
+            restored.spawn(async move {
+                let restored = restore(&file).await;
+                restored.with_context(|| file.display().to_string())
+            });
+        }
+        match restored.join_next().await {
+            Some(restored) => restored??,
+            None => return Ok(()),
+        }
+    }
+}
+
+async fn restore(path: &Path) -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let file = SnapshotFile::open(path)?;
+    let expected = hash_kv(&file, 0)?;
+    let config = Config::single("restored", dir.path().join("data"));
+    let options = RestoreOptions {
+        bump_revision: 0,
+        mark_compacted: false,
+    };
+    let restored = snapshot::restore(&file, &config, options)?;
+    ensure!(restored.revision == expected.hash_revision, "{restored:?}");
+    let store = Store::open(config).await?;
+    store.ready().await;
+    let hash = store.hash_kv(0).await?;
+    store.shutdown().await;
+    let (found, expected) = (
+        (hash.hash, hash.hash_revision),
+        (expected.hash, expected.hash_revision),
+    );
+    ensure!(found == expected, "{found:?}, and not {expected:?}");
+    Ok(())
 }
 
 /// What a row of etcd's bucket `key` states: its revision and the event.

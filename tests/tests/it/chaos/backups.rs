@@ -1,11 +1,11 @@
 //! Backups of five members under writes and kills: each is a revision of the acknowledged history,
-//! and one of them becomes a cluster.
+//! is restored, and has the same contents then; one of them becomes a cluster.
 
 use std::path::{Path, PathBuf};
 
 use keelson_proto::etcdserverpb::HashKvRequest;
 use keelson_store::snapshot::{SnapshotFile, hash_kv};
-use keelson_tests::chaos::backups::{Savers, check};
+use keelson_tests::chaos::backups::{Savers, check, restore_each};
 use keelson_tests::chaos::watchers::Watchers;
 use keelson_tests::chaos::writers::Writers;
 use keelson_tests::check::watch::EventLog;
@@ -124,12 +124,18 @@ async fn each_backup_during_kills_is_a_revision_of_the_acknowledged_history() ->
     let scheduled = scheduled(&dir)?;
     let newest = check_all(&scheduled, &history)?;
     ensure!(400 < newest, "the newest is of revision {newest}");
-    let mut count = scheduled.len();
-    for files in &others {
+    let mut all = scheduled.clone();
+    for files in others {
         ensure!(!files.is_empty(), "a member without snapshots");
-        check_all(files, &history)?;
-        count += files.len();
+        check_all(&files, &history)?;
+        all.extend(files);
     }
-    println!("{count} snapshots, {} of them scheduled", scheduled.len());
+    let (count, begin) = (all.len(), Instant::now());
+    restore_each(all).await?;
+    let took = begin.elapsed();
+    println!(
+        "{count} snapshots restored in {took:?}, {} of them scheduled",
+        scheduled.len()
+    );
     starts(&ours, scheduled.last().context("a snapshot")?).await
 }
