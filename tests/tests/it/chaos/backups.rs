@@ -87,7 +87,7 @@ async fn each_backup_during_kills_is_a_revision_of_the_acknowledged_history() ->
     if ours.ends_with("etcd") {
         return Ok(());
     }
-    let _alone = alone().await;
+    let alone = alone().await;
     let mut cluster = Cluster::create(&Plan::new(&ours, 5))?;
     let dir = cluster.dir().join("backups");
     std::fs::create_dir(&dir)?;
@@ -121,6 +121,9 @@ async fn each_backup_during_kills_is_a_revision_of_the_acknowledged_history() ->
     let others = savers.stop().await;
     let url = &urls[other];
     let history = concluded(url, writers, vec![watchers], Others::default()).await?;
+    // What follows disturbs no other test.
+    (0..5).for_each(|number| cluster.kill(number));
+    drop(alone);
     let scheduled = scheduled(&dir)?;
     let newest = check_all(&scheduled, &history)?;
     ensure!(400 < newest, "the newest is of revision {newest}");
