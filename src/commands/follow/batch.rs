@@ -177,7 +177,9 @@ mod tests {
         };
         let mut batch = Batch::new(1);
         batch.take(vec![large(2), put("b", 3)], false).unwrap();
+        assert!(batch.is_full());
         assert_eq!(counts(batch.next_command()), Some((1, vec![1])));
+        assert!(!batch.is_full());
         assert_eq!(counts(batch.next_command()), Some((2, vec![1])));
         let many = (0..40).map(|_| large(4)).collect();
         assert_eq!(batch.take(many, true), Err(BatchError::TooLarge(4)));

@@ -15,7 +15,7 @@ use keelson_tests::proc::{binary, client, ports};
 use tokio::process::Command;
 
 /// Only a hang takes longer.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(20);
 /// Of somebody else. `object_store` cannot represent the second one.
 const FOREIGN: [&str; 2] = ["snapshot-mine.db", "z//x"];

@@ -58,6 +58,13 @@ async fn v3_keys_are_followed_while_v2_keys_are_not_answered() {
     source.put(put("meanwhile", "v", 0)).await.unwrap();
     reaches(&store, source.revision()).await;
     assert!(!is_closed(&request));
+    // Nor is the source fenced while that is so.
+    let patience = Duration::from_millis(100);
+    let cut = cut_over(&dir.path().join("standby"), true, patience).await;
+    let refused = cut.unwrap().unwrap_err();
+    assert!(refused.contains("not read in time"), "{refused}");
+    source.put(put("not fenced", "v", 0)).await.unwrap();
+    reaches(&store, source.revision()).await;
     task.abort();
     store.shutdown().await;
     source.shutdown().await;
