@@ -52,6 +52,7 @@ mod publish;
 mod reads;
 mod recovery;
 mod requests;
+mod session;
 mod shared;
 pub mod snapshot;
 mod space;
@@ -75,6 +76,7 @@ pub use keelson_port::raise_descriptor_limit;
 pub use lease::{Lease, LeaseTimes};
 pub use member::fatal::{FatalHandler, end_process};
 pub use open_error::OpenError;
+pub use session::{ElectionObserver, Leadership, Lock};
 pub use store::{LogControl, Store};
 pub use watch::KeyWatch;
 

@@ -21,7 +21,7 @@ use self::limits::client_limits;
 use crate::config::peer_tls::PeerTls;
 use crate::defrag::Storage;
 use crate::edge::v2::{LogLevel, V2};
-use crate::edge::{CallMetrics, SeenTokens};
+use crate::edge::{CallMetrics, SeenTokens, Unread};
 use crate::lease::{self, LessorInbox};
 use crate::long_range::LongRanges;
 use crate::member::fatal::{Fatal, FatalHandler, end_process};
@@ -74,6 +74,8 @@ pub(crate) struct Inner {
     pub(crate) hub: Arc<Hub>,
     /// The watches of the v3 API.
     pub(crate) watches: Watches,
+    /// The memory of the program's own calls that wait for a lock or an election.
+    pub(crate) waits: Unread,
     /// Why this member's NOSPACE alarm is raised.
     pub(crate) alarm_reason: Reason,
     /// Where the engine is kept.

@@ -1,11 +1,13 @@
 //! Watches of a `Store`: the task that delivers new revisions, and the embedder's side.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 
 use keelson_core::watch::{WatchHub, WatchMessage, WatchStream};
 use keelson_proto::etcdserverpb::{WatchCreateRequest, WatchResponse};
 use tokio::sync::{Notify, watch};
 
+use crate::edge::waiting::Watchers;
 use crate::member::fatal::Fatal;
 use crate::{Error, StateError, Store};
 
@@ -55,7 +57,7 @@ impl Watches {
 /// A watch of a program that embeds the store. Dropping it ends the watch.
 pub struct KeyWatch {
     store: Store,
-    stream: WatchStream,
+    watchers: Watchers,
     wake: Arc<Notify>,
     stopping: watch::Receiver<bool>,
 }
@@ -63,6 +65,10 @@ pub struct KeyWatch {
 impl KeyWatch {
     /// The next message: first one with `created`, or with `canceled` and a reason; then events,
     /// whole revisions in order. After a message with `canceled` none follows. Cancel safe.
+    ///
+    /// A message with neither events nor `canceled` is progress: every event up to the revision of
+    /// its header was returned before. It comes after [`KeyWatch::request_progress`], and with
+    /// `progress_notify` at `Config::watch_progress_interval_ms`.
     ///
     /// # Errors
     /// `Error::Stopped` once the member stops; `Corrupt` once its state is not the majority's;
@@ -73,14 +79,21 @@ impl KeyWatch {
             if *self.stopping.borrow() {
                 return Err(Error::Stopped);
             }
-            if let Some(message) = self.stream.next()? {
+            if let Some(message) = self.watchers.stream.next()? {
                 return Ok(self.response(&message));
             }
             tokio::select! {
                 () = woken => {}
+                () = poll_fn(|cx| self.watchers.poll_progress(cx)) => {}
                 _ = self.stopping.changed() => {}
             }
         }
+    }
+
+    /// Requests a message of progress, at the present revision or a later one. Without an answer to
+    /// the request before, both have one. There is none once the watch has ended.
+    pub fn request_progress(&mut self) {
+        self.watchers.stream.request_progress();
     }
 
     fn response(&self, message: &WatchMessage) -> WatchResponse {
@@ -95,11 +108,12 @@ impl Store {
     pub fn watch(&self, request: WatchCreateRequest) -> KeyWatch {
         let wake = Arc::new(Notify::new());
         let waker = Arc::clone(&wake);
-        let mut stream = self.watch_stream(move || waker.notify_one());
-        stream.create(request);
+        let bytes_max = self.config().max_request_bytes;
+        let mut watchers = Watchers::new(self, bytes_max, move || waker.notify_one());
+        watchers.create(request);
         KeyWatch {
             store: self.clone(),
-            stream,
+            watchers,
             wake,
             stopping: self.watch_stopping(),
         }

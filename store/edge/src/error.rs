@@ -73,6 +73,13 @@ pub enum Error {
     #[error("etcdserver: authentication is not enabled")]
     AuthNotEnabled,
 
+    /// The lease of a lock or a candidate is lost, or its key was deleted.
+    #[error("mutex: session is expired")]
+    SessionExpired,
+    /// The key of a candidate or a leader is gone.
+    #[error("election: not leader")]
+    NotElected,
+
     /// An internal failure. etcd sends such texts unchanged, with code Unknown.
     #[error("{0}")]
     Internal(String),

@@ -18,7 +18,7 @@ pub(crate) fn code(error: &Error) -> Code {
         // etcd maps these two to its client-side error type, which has no code, so that they
         // arrive as Unknown, unlike the table in `rpctypes` (etcd v3.4.23 and v3.7.1).
         NotEnoughStartedMembers | TooManyRequests => Code::Unknown,
-        Internal(_) => Code::Unknown,
+        SessionExpired | NotElected | Internal(_) => Code::Unknown,
         MemberBadUrls | RequestTooLarge | AuthFailed | WrongDowngradeFormat => {
             Code::InvalidArgument
         }
@@ -94,6 +94,8 @@ mod tests {
                 500,
             ),
             (TooManyRequests, 2, "etcdserver: too many requests", 500),
+            (SessionExpired, 2, "mutex: session is expired", 500),
+            (NotElected, 2, "election: not leader", 500),
             (State(UserEmpty), 3, "etcdserver: user name is empty", 400),
             (State(RoleEmpty), 3, "etcdserver: role name is empty", 400),
             (

@@ -50,6 +50,13 @@ pub use traces::{BATCH_SPANS, Tracer};
 pub use v3::auth::{JwtError, JwtHash, JwtKeys, JwtMethod};
 pub use v3::{SeenTokens, TokenSignature, Unread};
 
+/// What a member's own program waits with: places in queues, and watchers. It is for the store, and
+/// no part of the library's interface.
+#[doc(hidden)]
+pub mod waiting {
+    pub use crate::v3::{Leaders, Place, Queue, Taken, Watchers, take};
+}
+
 /// What is served beside the v3 API and the operator's paths.
 #[derive(Default)]
 pub struct More<F> {

@@ -14,9 +14,31 @@ pub struct Lease {
     store: Store,
     id: i64,
     ttl: i64,
-    /// Until when the lease is confirmed; `None` once it is lost.
-    until: watch::Receiver<Option<Instant>>,
+    confirmed: Confirmed,
     task: tokio::task::JoinHandle<()>,
+}
+
+/// Until when a lease is confirmed; `None` once it is lost.
+#[derive(Clone)]
+pub(crate) struct Confirmed(watch::Receiver<Option<Instant>>);
+
+impl Confirmed {
+    /// Whether the lease is confirmed for this moment.
+    pub(crate) fn is_alive(&self) -> bool {
+        let until = *self.0.borrow();
+        until.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Resolves when the lease is gone, or was not confirmed for its time to live.
+    pub(crate) async fn lost(&self) {
+        let mut until = self.0.clone();
+        let lost = until.wait_for(Option::is_none).await.is_ok();
+        // The renewals may have ended with their handle.
+        let last = *self.0.borrow();
+        if let (false, Some(last)) = (lost, last) {
+            tokio::time::sleep_until(last).await;
+        }
+    }
 }
 
 impl Store {
@@ -38,7 +60,7 @@ impl Store {
             store: self.clone(),
             id: granted.id,
             ttl: granted.ttl,
-            until,
+            confirmed: Confirmed(until),
             task,
         })
     }
@@ -75,16 +97,17 @@ impl Lease {
     /// Whether the lease is confirmed for this moment: its last renewal began less than its time
     /// to live ago. That also holds after the process has stood still.
     pub fn is_alive(&self) -> bool {
-        self.until
-            .borrow()
-            .is_some_and(|until| Instant::now() < until)
+        self.confirmed.is_alive()
     }
 
     /// Resolves when the lease is gone, or could not be confirmed for its time to live. Cancel
     /// safe.
     pub async fn lost(&self) {
-        let mut until = self.until.clone();
-        let _ = until.wait_for(Option::is_none).await;
+        self.confirmed.lost().await;
+    }
+
+    pub(crate) fn confirmed(&self) -> Confirmed {
+        self.confirmed.clone()
     }
 
     /// Revokes the lease, which deletes its keys.

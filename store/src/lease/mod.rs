@@ -6,6 +6,7 @@ mod inbox;
 pub(crate) mod lessor;
 mod requests;
 
+pub(crate) use handle::Confirmed;
 pub use handle::Lease;
 pub(crate) use inbox::LessorInbox;
 pub use requests::LeaseTimes;

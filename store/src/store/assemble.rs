@@ -19,7 +19,7 @@ use super::{Inner, Store};
 use crate::Config;
 use crate::defrag::Storage;
 use crate::disk::RealDisk;
-use crate::edge::{CallMetrics, SeenTokens};
+use crate::edge::{CallMetrics, SeenTokens, Unread};
 use crate::lease::LessorInbox;
 use crate::long_range::LongRanges;
 use crate::member::applier_shell::ApplierShell;
@@ -109,6 +109,7 @@ pub(super) fn assemble(
         executor: wiring.executor,
         hub: wiring.hub,
         watches,
+        waits: Unread::default(),
         alarm_reason: Reason::at_start(),
         storage,
         snapshot_slots: Arc::new(tokio::sync::Semaphore::new(crate::snapshot::SNAPSHOTS_MAX)),

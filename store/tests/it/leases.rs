@@ -9,7 +9,7 @@ use keelson_store::{Config, Error, Store};
 use crate::embedded::{members, open, open_one};
 
 /// Far longer than anything here takes.
-const LONG: Duration = Duration::from_secs(30);
+pub(crate) const LONG: Duration = Duration::from_secs(30);
 
 /// A time to live in seconds, of which a renewal or a put needs only a small part.
 const SHORT: i64 = 3;
@@ -32,7 +32,7 @@ async fn times(store: &Store, id: i64) -> anyhow::Result<LeaseTimeToLiveResponse
 }
 
 /// A single member whose leases may be short.
-async fn alone(dir: &std::path::Path) -> anyhow::Result<Store> {
+pub(crate) async fn alone(dir: &std::path::Path) -> anyhow::Result<Store> {
     let config = Config {
         heartbeat_ms: 20,
         election_ms: 200,

@@ -4,8 +4,10 @@
 mod auth;
 mod embedded;
 mod leases;
+mod locks;
 mod metrics;
 mod snapshots;
 mod tokens;
 mod tree;
 mod usage;
+mod watches;

@@ -38,8 +38,10 @@ pub struct Place {
     key: Bytes,
     lease: i64,
     created: i64,
-    /// The revision of the call's put, which has created the key or found it.
+    /// The revision of the call's last put.
     modified: i64,
+    /// The call's first put has created the key.
+    is_creator: bool,
 }
 
 /// What a read of a place has found.
@@ -75,6 +77,16 @@ pub fn first_key(name: &[u8]) -> RangeRequest {
     }
 }
 
+/// The watch of a key's deletion, from a revision on.
+fn deletion(key: Bytes, from: i64) -> WatchCreateRequest {
+    WatchCreateRequest {
+        key,
+        start_revision: from,
+        filters: vec![FilterType::Noput.into()],
+        ..WatchCreateRequest::default()
+    }
+}
+
 /// A session's key. Go formats a negative number in hex with its sign.
 fn key_of(name: &[u8], lease: i64) -> Bytes {
     let sign = if lease < 0 { "-" } else { "" };
@@ -91,6 +103,7 @@ impl Place {
             lease,
             created: 0,
             modified: 0,
+            is_creator: false,
         }
     }
 
@@ -137,6 +150,7 @@ impl Place {
         let header = answer.header.unwrap_or_default();
         let mut reads = answer.responses.into_iter().skip(1).map(read);
         self.modified = header.revision;
+        self.is_creator = answer.succeeded;
         self.created = match answer.succeeded {
             true => header.revision,
             false => reads.next().flatten().map_or(0, |own| own.create_revision),
@@ -173,20 +187,46 @@ impl Place {
         let Some(before) = found.next() else {
             return Turn::First(header);
         };
-        let deletion = |key| WatchCreateRequest {
-            key,
-            start_revision: header.revision + 1,
-            filters: vec![FilterType::Noput.into()],
-            ..WatchCreateRequest::default()
+        let from = header.revision + 1;
+        let keys = [before.key, self.key.clone()];
+        Turn::Behind(Box::new(keys.map(|key| deletion(key, from))))
+    }
+
+    /// The watch of the key's deletion, from a revision on.
+    pub fn deletion(&self, from: i64) -> WatchCreateRequest {
+        deletion(self.key.clone(), from)
+    }
+
+    /// The transaction that replaces the value of the key.
+    pub fn replace(&self, value: Bytes) -> TxnRequest {
+        let own = RangeRequest {
+            key: self.key.clone(),
+            keys_only: true,
+            ..RangeRequest::default()
         };
-        Turn::Behind(Box::new([before.key, self.key.clone()].map(deletion)))
+        when(
+            created_at(self.key.clone(), self.created),
+            vec![range(own), put(self.key.clone(), value, self.lease)],
+            Vec::new(),
+        )
+    }
+
+    /// Takes the answer to [`Place::replace`]. Returns whether the place was still there.
+    pub fn replaced(&mut self, answer: TxnResponse) -> bool {
+        let revision = answer.header.unwrap_or_default().revision;
+        let before = answer.responses.into_iter().next().and_then(read);
+        // Otherwise another call of the session has found the key, which must remain.
+        if before.is_some_and(|own| own.mod_revision == self.modified) {
+            self.modified = revision;
+        }
+        answer.succeeded
     }
 
     /// The transaction that gives the place up, once it is taken. It deletes the key if that takes
     /// the lock from no other call of the session.
     pub fn give_up(&self) -> TxnRequest {
         let delete = vec![delete(self.key.clone())];
-        let delete = match self.created == self.modified {
+        let delete = match self.is_creator {
             true => delete,
             false => {
                 let (from, to) = keys(&self.name);

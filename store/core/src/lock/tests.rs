@@ -134,6 +134,32 @@ fn a_session_all_of_whose_calls_are_given_up_loses_its_place() {
     assert!(queue(&kv).is_empty());
 }
 
+/// A leader's value is a put of its key as well.
+#[test]
+fn a_place_whose_value_was_replaced_can_be_given_up() {
+    let mut kv = store(&[1]);
+    let (mut place, _) = take(&mut kv, 1);
+    let answer = txn(&mut kv, place.replace("a".into()));
+    assert!(place.replaced(answer));
+    assert_eq!(kv.range(&first_key(b"l")).unwrap().kvs[0].value, "a");
+    give_up(&mut kv, &place);
+    assert!(queue(&kv).is_empty());
+    let answer = txn(&mut kv, place.replace("b".into()));
+    assert!(!place.replaced(answer) && queue(&kv).is_empty());
+}
+
+#[test]
+fn a_place_whose_value_was_replaced_is_left_to_another_call_that_found_it() {
+    let mut kv = store(&[1]);
+    let (mut place, _) = take(&mut kv, 1);
+    let (_other, is_first) = take(&mut kv, 1);
+    assert!(is_first);
+    let answer = txn(&mut kv, place.replace("a".into()));
+    assert!(place.replaced(answer));
+    give_up(&mut kv, &place);
+    assert_eq!(queue(&kv), ["l/1"]);
+}
+
 #[test]
 fn a_later_call_replaces_the_value_only_with_one_of_its_own() {
     let mut kv = store(&[1]);

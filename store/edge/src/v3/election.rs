@@ -18,11 +18,11 @@ use super::auth::Sessions;
 use super::session::{Queue, failure, session, take};
 use super::unless_drained;
 use super::unread::Unread;
+use crate::Error;
 use crate::backend::Backend;
 
 /// etcd's texts.
 const NO_LEADER: &str = "election: no leader";
-const NOT_LEADER: &str = "election: not leader";
 const MISSING_LEADER: &str = "\"leader\" field must be provided";
 
 /// The gRPC service.
@@ -53,7 +53,7 @@ impl<B: Backend> Election<B> {
         let answer = backend.txn(txn).await.map_err(failure)?;
         match answer.succeeded {
             true => Ok(answer.header.unwrap_or_default()),
-            false => Err(Status::unknown(NOT_LEADER)),
+            false => Err(Error::NotElected.into()),
         }
     }
 }
@@ -86,7 +86,7 @@ impl<B: Backend> election_server::Election for Election<B> {
             unless_drained(&self.drain, place.wait())
                 .await
                 .map_err(failure)?
-                .ok_or_else(|| Status::unknown(NOT_LEADER))?;
+                .ok_or(Error::NotElected)?;
         }
         place.keep();
         Ok(Response::new(CampaignResponse {

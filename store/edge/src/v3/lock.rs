@@ -10,10 +10,8 @@ use super::auth::Sessions;
 use super::session::{Queue, failure, take};
 use super::unless_drained;
 use super::unread::Unread;
+use crate::Error;
 use crate::backend::Backend;
-
-/// etcd's `ErrSessionExpired`.
-const SESSION_EXPIRED: &str = "mutex: session is expired";
 
 /// The gRPC service.
 pub(super) struct Lock<B> {
@@ -45,7 +43,7 @@ impl<B: Backend> lock_server::Lock for Lock<B> {
             false => unless_drained(&self.drain, taken.place.wait())
                 .await
                 .map_err(failure)?
-                .ok_or_else(|| Status::unknown(SESSION_EXPIRED))?,
+                .ok_or(Error::SessionExpired)?,
         };
         Ok(Response::new(LockResponse {
             header: Some(header),

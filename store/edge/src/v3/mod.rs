@@ -13,6 +13,7 @@ mod election;
 mod gateway;
 mod health;
 mod kv;
+mod leaders;
 mod lease;
 mod lock;
 mod maintenance;
@@ -72,8 +73,11 @@ use crate::traces::Tracer;
 use keelson_port::{Drain, Incoming};
 
 pub use auth::{SeenTokens, TokenSignature};
+pub use leaders::Leaders;
 pub(super) use maintenance::alarm_name;
+pub use session::{Place, Queue, Taken, take};
 pub use unread::Unread;
+pub use watch::Watchers;
 
 /// The size limit of a message beyond that of a proposal: etcd's `grpcOverheadBytes`.
 const OVERHEAD_BYTES: usize = 512 * 1024;

@@ -37,7 +37,7 @@ const CALL_BYTES: usize = 2048;
 
 /// A queue, as a call that waits in it holds it.
 #[derive(Clone)]
-pub(super) struct Queue {
+pub struct Queue {
     /// The call's own copy: the request's may be part of a buffer of a whole message.
     pub(super) name: Bytes,
     /// The call's share of the memory of all that wait. What goes on after the call's end keeps
@@ -50,17 +50,18 @@ impl Queue {
     ///
     /// # Errors
     /// Too many wait.
-    pub(super) fn admit(name: Bytes, unread: &Unread) -> Result<Queue, Status> {
+    pub fn admit(name: impl AsRef<[u8]>, unread: &Unread) -> Result<Queue, Error> {
+        let name = name.as_ref();
         Ok(Queue {
             _room: unread.waits(CALL_BYTES + NAME_COPIES * name.len())?,
-            name: Bytes::copy_from_slice(&name),
+            name: Bytes::copy_from_slice(name),
         })
     }
 }
 
 /// A place in a queue. Unless it is kept, it is given up when it is dropped, also with a call whose
 /// client is gone.
-pub(super) struct Place<B: Backend> {
+pub struct Place<B: Backend> {
     backend: B,
     queue: Queue,
     own: lock::Place,
@@ -68,12 +69,13 @@ pub(super) struct Place<B: Backend> {
 }
 
 /// A place that was taken.
-pub(super) struct Taken<B: Backend> {
-    pub(super) place: Place<B>,
+pub struct Taken<B: Backend> {
+    /// The place.
+    pub place: Place<B>,
     /// The header of the transaction.
-    pub(super) header: ResponseHeader,
+    pub header: ResponseHeader,
     /// Whether the place is the first.
-    pub(super) is_first: bool,
+    pub is_first: bool,
 }
 
 /// The lease of a session: the given one, or a new one in place of 0.
@@ -108,7 +110,7 @@ pub(super) fn failure(error: Error) -> Status {
 ///
 /// # Errors
 /// Those of a grant and of a transaction.
-pub(super) async fn take<B: Backend>(
+pub async fn take<B: Backend>(
     backend: &B,
     queue: Queue,
     lease: i64,
@@ -176,7 +178,7 @@ impl<B: Backend> Place<B> {
     ///
     /// # Errors
     /// Those of a read.
-    pub(super) async fn wait(&self) -> Result<Option<ResponseHeader>, Error> {
+    pub async fn wait(&self) -> Result<Option<ResponseHeader>, Error> {
         let turn = pin!(self.turn());
         let Undo::Lease(id) = self.undo else {
             return turn.await;
@@ -202,23 +204,72 @@ impl<B: Backend> Place<B> {
         }
     }
 
+    /// Waits until the key is gone, with its lease or otherwise.
+    ///
+    /// # Errors
+    /// Those of a read.
+    pub async fn gone(&self) -> Result<(), Error> {
+        let mut from = self.created() + 1;
+        loop {
+            let mut changes = Changes::new(&self.backend).of(self.own.deletion(from));
+            if let Change::Deleted = changes.next().await? {
+                return Ok(());
+            }
+            // The changes until then were compacted.
+            let answer = self.backend.range(self.own.read()).await?;
+            match self.own.turn(answer) {
+                Turn::Gone => return Ok(()),
+                Turn::First(header) => from = header.revision + 1,
+                Turn::Behind(watches) => from = watches[0].start_revision,
+            }
+        }
+    }
+
+    /// Replaces the value of the key. Returns whether the key was there. If this is dropped, the
+    /// value may be replaced all the same, and the place remains as long as its lease.
+    ///
+    /// # Errors
+    /// Those of a transaction.
+    pub async fn replace(&mut self, value: Bytes) -> Result<bool, Error> {
+        let answer = self.backend.txn(self.own.replace(value)).await?;
+        let was_there = self.own.replaced(answer);
+        if let Undo::Key(_) = self.undo {
+            self.undo = Undo::Key(self.own.clone());
+        }
+        Ok(was_there)
+    }
+
+    /// Deletes the key, also if other calls of the session have it. Returns whether it was there.
+    /// If this is dropped or fails, the place is given up in the background.
+    ///
+    /// # Errors
+    /// Those of a transaction.
+    pub async fn delete(mut self) -> Result<bool, Error> {
+        let own = lock::created_at(self.key().clone(), self.created());
+        let delete = vec![lock::delete(self.key().clone())];
+        let deletion = lock::when(own, delete, Vec::new());
+        let answer = self.backend.txn(deletion).await?;
+        self.undo = Undo::Nothing;
+        Ok(answer.succeeded)
+    }
+
     /// The session's key.
-    pub(super) fn key(&self) -> &Bytes {
+    pub fn key(&self) -> &Bytes {
         self.own.key()
     }
 
     /// The revision of the key's creation.
-    pub(super) fn created(&self) -> i64 {
+    pub fn created(&self) -> i64 {
         self.own.created()
     }
 
     /// The session's lease.
-    pub(super) fn lease(&self) -> i64 {
+    pub fn lease(&self) -> i64 {
         self.own.lease()
     }
 
     /// Keeps the place, and returns its key.
-    pub(super) fn keep(mut self) -> Bytes {
+    pub fn keep(mut self) -> Bytes {
         self.undo = Undo::Nothing;
         self.own.key().clone()
     }

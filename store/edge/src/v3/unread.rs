@@ -52,13 +52,19 @@ impl Unread {
     }
 
     /// The share of a call that waits, in place of that of its answer.
-    pub(super) fn waits(&self, bytes: usize) -> Result<Room, Status> {
-        Ok(self.0.room(bytes).ok_or(Error::TooManyRequests)?)
+    ///
+    /// # Errors
+    /// There is no room.
+    pub(super) fn waits(&self, bytes: usize) -> Result<Room, Error> {
+        self.0.room(bytes).ok_or(Error::TooManyRequests)
     }
 
     /// A copy of a part of a call that waits, with its share until the last clone is dropped. The
     /// part itself may be of a buffer with the whole message.
-    pub(super) fn kept(&self, part: &[u8]) -> Result<Bytes, Status> {
+    ///
+    /// # Errors
+    /// There is no room.
+    pub fn kept(&self, part: &[u8]) -> Result<Bytes, Error> {
         // The ledger counts whole KiB.
         let room = self.waits(part.len().next_multiple_of(1024))?;
         Ok(room.hold(Bytes::copy_from_slice(part)))

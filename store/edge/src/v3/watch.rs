@@ -25,8 +25,8 @@ use hyper::body::Frame;
 use keelson_core::state::Error as StateError;
 use keelson_core::watch::{FrameBuffer, HeaderFields, WatchStream, denial};
 use keelson_port::Drain;
-use keelson_proto::etcdserverpb::WatchRequest;
 use keelson_proto::etcdserverpb::watch_request::RequestUnion;
+use keelson_proto::etcdserverpb::{WatchCreateRequest, WatchRequest};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::body::Body;
 use tonic::codec::BufferSettings;
@@ -88,14 +88,15 @@ pub(super) fn call<B: Backend, R: RequestBody>(
 }
 
 /// The watchers of a call, and the timer of their progress messages.
-pub(crate) struct Watchers {
-    pub(crate) stream: WatchStream,
+pub struct Watchers {
+    /// The watchers.
+    pub stream: WatchStream,
     progress: Progress,
 }
 
 impl Watchers {
     /// No watchers yet. `wake` is called when there may be a message.
-    pub(crate) fn new<B: Backend>(
+    pub fn new<B: Backend>(
         backend: &B,
         message_bytes_max: usize,
         wake: impl Fn() + Send + Sync + 'static,
@@ -108,16 +109,18 @@ impl Watchers {
         }
     }
 
+    /// Creates a watcher, and begins the timer if it has requested periodic progress.
+    pub fn create(&mut self, request: WatchCreateRequest) {
+        if request.progress_notify {
+            self.progress.start();
+        }
+        self.stream.create(request);
+    }
+
     /// Takes a client's request.
     pub(crate) fn take(&mut self, request: WatchRequest) {
         match request.request_union {
-            Some(RequestUnion::CreateRequest(create)) => {
-                let notify = create.progress_notify;
-                self.stream.create(create);
-                if notify {
-                    self.progress.start();
-                }
-            }
+            Some(RequestUnion::CreateRequest(create)) => self.create(create),
             Some(RequestUnion::CancelRequest(cancel)) => self.stream.cancel(cancel.watch_id),
             Some(RequestUnion::ProgressRequest(_)) => self.stream.request_progress(),
             // As in etcd, a request of a kind that this release does not have is ignored.
@@ -125,11 +128,13 @@ impl Watchers {
         }
     }
 
-    /// Sends periodic progress if its time has come.
-    pub(crate) fn poll_progress(&mut self, cx: &mut Context<'_>) {
-        if self.progress.is_due(cx) {
-            self.stream.notify_progress();
+    /// Sends periodic progress if its time has come. The stream may have a message then.
+    pub fn poll_progress(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.progress.is_due(cx) {
+            return Poll::Pending;
         }
+        self.stream.notify_progress();
+        Poll::Ready(())
     }
 }
 
@@ -296,7 +301,7 @@ impl<B: Backend> hyper::body::Body for WatchBody<B> {
             }
             body.waker.register(cx.waker());
             body.take_requests(cx);
-            body.watchers.poll_progress(cx);
+            let _ = body.watchers.poll_progress(cx);
             body.encode(cx);
             if !body.frames.is_empty() || body.end.is_some() {
                 continue;

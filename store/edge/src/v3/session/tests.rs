@@ -39,7 +39,7 @@ async fn taken(fake: &Fake, lease: i64) -> Taken<Fake> {
 }
 
 fn l() -> Queue {
-    Queue::admit("l".into(), &Unread::default()).unwrap()
+    Queue::admit(b"l", &Unread::default()).unwrap()
 }
 
 /// The keys of the queue, after everything in the background has ended.
