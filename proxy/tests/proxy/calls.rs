@@ -129,6 +129,35 @@ async fn calls_pass_with_their_trailers() {
     assert_eq!(called.headers["x-forwarded-for"], "127.0.0.1");
 }
 
+/// The member's span has the client's as its parent, though the proxy has none.
+#[tokio::test]
+async fn the_trace_of_a_call_passes_unchanged() {
+    const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let member = Callee::start(Fate::Reply("kvs")).await;
+    let (proxy, mut caller) = run(&[&member]).await;
+    for path in [RANGE, PUT, WATCH] {
+        let request = Request::post(format!("http://{}{path}", proxy.address))
+            .header("content-type", "application/grpc")
+            .header("traceparent", PARENT)
+            .header("tracestate", "a=b")
+            .body(())
+            .unwrap();
+        let mut sender = caller.0.clone().ready().await.unwrap();
+        let (response, _) = sender.send_request(request, true).unwrap();
+        assert_eq!(heard(response).await.status, "0", "{path}");
+    }
+    // A client without a trace begins none here.
+    caller.call(RANGE, "key").await;
+    let seen = member.seen();
+    let (untraced, traced) = seen.split_last().unwrap();
+    assert_eq!(traced.len(), 3);
+    for called in traced {
+        assert_eq!(called.headers["traceparent"], PARENT, "{}", called.path);
+        assert_eq!(called.headers["tracestate"], "a=b", "{}", called.path);
+    }
+    assert!(!untraced.headers.contains_key("traceparent"));
+}
+
 /// Clients list the members to see what they have just changed.
 #[tokio::test]
 async fn what_changes_something_and_the_list_of_members_go_to_the_leader() {

@@ -43,6 +43,33 @@ async fn requests_and_answers_pass_with_their_headers() {
     proxy.stop().await;
 }
 
+/// etcd's gateway takes a call's trace from the second field.
+#[tokio::test]
+async fn the_trace_of_a_json_call_passes_unchanged() {
+    let member = Fake::start(|_| answer("200 OK", "{}")).await;
+    let proxy = Running::before(&[&member]).await;
+    let mut client = Client::connect(proxy.address).await;
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    for name in ["traceparent", "Grpc-Metadata-Traceparent"] {
+        for path in ["/v3/kv/range", "/v3/kv/put", "/v3beta/watch"] {
+            let body = r#"{"key":"Zm9v"}"#;
+            let request = format!(
+                "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+                 {name}: {trace}\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            );
+            client.send_bytes(request.as_bytes()).await;
+            assert_eq!(client.answer("POST").await.status, 200, "{name} {path}");
+            let seen = member.seen();
+            let head = seen.last().unwrap().head.to_lowercase();
+            let field = format!("{name}: {trace}").to_lowercase();
+            assert_eq!(head.matches(&field).count(), 1, "{head}");
+            assert_eq!(head.matches("traceparent").count(), 1, "{head}");
+        }
+    }
+    proxy.stop().await;
+}
+
 #[tokio::test]
 async fn connections_to_a_member_are_used_again() {
     let member = Fake::start(|_| answer("200 OK", "x")).await;
