@@ -22,7 +22,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 /// Watches of one stream.
 const WATCHES: usize = 10_000;
-/// Streams that are not read, and the events that each of them is to be sent.
+/// Streams that are not read, half of them with the pairs before, and the events that each of them
+/// is to be sent.
 const UNREAD: usize = 50;
 const EVENTS: usize = 500;
 const VALUE_BYTES: usize = 4_000;
@@ -33,12 +34,18 @@ const LEFT: u64 = 16 << 20;
 /// (docs/limits.md). All that the streams are to be sent would be 1 GB.
 const GROWTH: u64 = 192 << 20;
 
-fn create(key: String, range_end: &'static str, start_revision: i64) -> WatchRequest {
+fn create(
+    key: String,
+    range_end: &'static str,
+    start_revision: i64,
+    prev_kv: bool,
+) -> WatchRequest {
     WatchRequest {
         request_union: Some(RequestUnion::CreateRequest(WatchCreateRequest {
             key: key.into(),
             range_end: range_end.into(),
             start_revision,
+            prev_kv,
             ..WatchCreateRequest::default()
         })),
     }
@@ -83,7 +90,7 @@ async fn crowded(url: &str) -> Result<Stream> {
         0 => "one".to_owned(),
         _ => format!("each/{number}"),
     };
-    let watches = (0..WATCHES).map(|number| create(key(number), "", 0));
+    let watches = (0..WATCHES).map(|number| create(key(number), "", 0, false));
     let mut stream = Stream::with(url, watches.collect()).await?;
     for _ in 0..WATCHES {
         let created = stream.next().await?;
@@ -102,8 +109,9 @@ async fn crowded(url: &str) -> Result<Stream> {
 /// Streams of all events from the first on, which are never read.
 async fn unread(url: &str) -> Result<Vec<Stream>> {
     let mut streams = Vec::new();
-    for _ in 0..UNREAD {
-        let all = (0..10).map(|_| create("h/".to_owned(), "h0", 1));
+    for number in 0..UNREAD {
+        let prev_kv = number % 2 == 0;
+        let all = (0..10).map(|_| create("h/".to_owned(), "h0", 1, prev_kv));
         streams.push(Stream::with(url, all.collect()).await?);
     }
     Ok(streams)
@@ -115,7 +123,9 @@ async fn memory_returns_after_ten_thousand_watches_and_streams_that_are_not_read
     let url = cluster.members[0].client_url.clone();
     let mut kv = client::kv(&url).await?;
     for number in 0..EVENTS {
-        put(&mut kv, format!("h/{number}"), vec![b'v'; VALUE_BYTES]).await?;
+        // Half of them replace a pair.
+        let key = format!("h/{}", number % (EVENTS / 2));
+        put(&mut kv, key, vec![b'v'; VALUE_BYTES]).await?;
     }
     let pid = cluster.members[0].pid().context("it runs")?;
     let before = memory(pid)?.anonymous;

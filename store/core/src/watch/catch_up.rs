@@ -10,6 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::message::SentEvent;
+use super::pairs::RecentPairs;
 use super::{RevisionEvents, WatchRange, WatchStream};
 use crate::state::{Error, EventBudget, EventSpan, ReadView};
 
@@ -54,7 +55,8 @@ impl WatchStream {
         }
         if let Some(span) = self.hub.recent(first, HISTORY_STEP_BYTES) {
             slots.sort_unstable();
-            self.advance(&slots, &span, settled, &view)?;
+            let hub = Arc::clone(&self.hub);
+            self.advance(&slots, &span, settled, &view, Some(&hub.pairs))?;
             return Ok(true);
         }
         self.keep_one_kind(&mut slots);
@@ -82,7 +84,8 @@ impl WatchStream {
             }
             return Ok(true);
         }
-        self.advance(&slots, &span?, settled, &view)?;
+        // No other stream has these events.
+        self.advance(&slots, &span?, settled, &view, None)?;
         Ok(true)
     }
 
@@ -143,6 +146,7 @@ impl WatchStream {
         span: &EventSpan,
         settled: i64,
         view: &ReadView,
+        recent: Option<&RecentPairs>,
     ) -> Result<(), Error> {
         let mut sent: BTreeMap<usize, Vec<SentEvent>> = BTreeMap::new();
         // Of the pairs before: the span's own size has been bounded already.
@@ -154,10 +158,10 @@ impl WatchStream {
                 break;
             }
             for slot in self.concerned(slots, revision) {
-                let events = self.wanted(slot, revision, view)?;
+                let events = self.wanted(slot, revision, view, recent)?;
                 count += events.len();
                 let previous = events.iter().filter_map(|event| event.previous.as_ref());
-                bytes += previous.map(Bytes::len).sum::<usize>();
+                bytes += previous.map(|pair| pair.len()).sum::<usize>();
                 if !events.is_empty() {
                     sent.entry(slot).or_default().extend(events);
                 }

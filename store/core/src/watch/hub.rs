@@ -4,14 +4,15 @@ mod counts;
 mod registration;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicIsize, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
 pub use counts::WatchCounts;
 
 use super::mailbox::{Delivery, Mailbox, MailboxLimits, Mailboxes};
+use super::pairs::RecentPairs;
 use super::{RangeIndex, RevisionEvents, WatchStream};
 use crate::state::auth::Caller;
 use crate::state::{Error, EventBudget, EventSpan, ReadView};
@@ -27,6 +28,9 @@ pub struct WatchLimits {
     /// The maximum size of the recent revisions that are kept for streams that are a little behind,
     /// in bytes.
     pub recent_bytes: usize,
+    /// The maximum size of the pairs before changes that are kept for watchers of new events, in
+    /// bytes.
+    pub previous_bytes: usize,
     /// The rows that one step of the fan-out reads. A step ends with a complete revision.
     pub fan_out_rows: usize,
     /// The same for a step of a watcher that reads the history.
@@ -38,6 +42,7 @@ impl Default for WatchLimits {
         WatchLimits {
             mailboxes: MailboxLimits::default(),
             recent_bytes: 8 << 20,
+            previous_bytes: 8 << 20,
             fan_out_rows: 256,
             history_rows: 1000,
         }
@@ -126,6 +131,8 @@ impl FanOut {
     }
 }
 
+type FailureHandler = Box<dyn Fn(&Error) + Send + Sync>;
+
 /// A view, and a number that changes with every snapshot that replaces the state.
 struct CurrentView {
     view: ReadView,
@@ -146,7 +153,11 @@ pub struct WatchHub {
     delivered: AtomicI64,
     /// The last change of rights for which the streams were woken.
     auth_changed: AtomicU64,
+    /// Called when a stream cannot read.
+    failed: OnceLock<FailureHandler>,
     mailboxes: Arc<Mailboxes>,
+    /// Of new and recent events.
+    pub(super) pairs: RecentPairs,
     limits: WatchLimits,
 }
 
@@ -179,9 +190,22 @@ impl WatchHub {
             deliveries: AtomicU64::new(0),
             delivered: AtomicI64::new(next - 1),
             auth_changed: AtomicU64::new(auth_changed),
+            failed: OnceLock::new(),
             mailboxes: Arc::new(Mailboxes::new(limits.mailboxes)),
+            pairs: RecentPairs::within(limits.previous_bytes),
             limits,
         })
+    }
+
+    /// Sets what is called when a stream finds that the engine has failed. It is set once.
+    pub fn on_failure(&self, handler: impl Fn(&Error) + Send + Sync + 'static) {
+        let _ = self.failed.set(Box::new(handler));
+    }
+
+    pub(super) fn note_failure(&self, error: &Error) {
+        if let Some(handler) = self.failed.get() {
+            handler(error);
+        }
     }
 
     /// A snapshot has replaced the state. Revisions that were compacted in it are lost to the

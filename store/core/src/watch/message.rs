@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use keelson_proto::etcdserverpb::{ResponseHeader, WatchResponse};
 use keelson_proto::mvccpb::Event;
 
+use super::pairs::Pair;
 use super::{RevisionEvents, WatchEvent, denial};
 use crate::state::Error;
 
@@ -52,8 +52,8 @@ pub enum WatchContent {
 pub struct SentEvent {
     pub(super) revision: Arc<RevisionEvents>,
     pub(super) at: usize,
-    /// The encoded pair before the change, if the watcher needs it and there was one.
-    pub(super) previous: Option<Bytes>,
+    /// The pair before the change, if the watcher needs it and there was one.
+    pub(super) previous: Option<Pair>,
 }
 
 impl SentEvent {

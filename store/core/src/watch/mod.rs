@@ -17,6 +17,9 @@
 //!   cursor, the next revision that it needs. A watcher that is behind reads the history in steps
 //!   of bounded size; a revision is sent whole.
 //!
+//! An event does not own the pair before it, which is sent with `prev_kv`: the hub keeps the latest
+//! of these pairs (`pairs.rs`), so that all streams share one read.
+//!
 //! The cursor makes every hand-over exact: a revision below it is never sent again, and a watcher
 //! leaves the history only at a revision from which the hub delivers all.
 //!
@@ -32,6 +35,7 @@ mod encode;
 mod hub;
 mod mailbox;
 mod message;
+mod pairs;
 mod progress;
 mod range_index;
 mod revision;

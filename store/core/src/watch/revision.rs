@@ -1,11 +1,10 @@
 //! The events of one revision, encoded once and shared by all streams that send them.
 
-use std::sync::OnceLock;
-
 use bytes::Bytes;
 use keelson_proto::mvccpb::{Event, KeyValue, event::EventType};
 use prost::Message;
 
+use super::pairs::{PAIR_BYTES, Pair, PreviousPair, RecentPairs};
 use crate::state::Error;
 
 /// A change of one key.
@@ -20,8 +19,8 @@ pub struct WatchEvent {
     pub(super) is_create: bool,
     /// The `KeyValue`, encoded: of a deletion only the key and the revision, as in etcd.
     kv: Bytes,
-    /// The pair before, encoded; read when the first watcher needs it.
-    previous: OnceLock<Option<Bytes>>,
+    /// The pair before; read when the first watcher needs it.
+    previous: PreviousPair,
 }
 
 impl WatchEvent {
@@ -32,7 +31,7 @@ impl WatchEvent {
             is_delete: false,
             is_create,
             kv: row,
-            previous: OnceLock::new(),
+            previous: PreviousPair::new(),
         }
     }
 
@@ -48,7 +47,7 @@ impl WatchEvent {
             is_delete: true,
             is_create: false,
             kv: kv.encode_to_vec().into(),
-            previous: OnceLock::new(),
+            previous: PreviousPair::new(),
         }
     }
 
@@ -57,20 +56,18 @@ impl WatchEvent {
         &self.kv
     }
 
-    /// The encoded pair before the change; `read` is called at most once for all watchers.
+    /// The pair before the change; `read` is called if it is not in memory, and `recent` keeps it
+    /// then.
     pub(super) fn previous(
         &self,
+        recent: Option<&RecentPairs>,
         read: impl FnOnce() -> Result<Option<Bytes>, Error>,
-    ) -> Result<Option<Bytes>, Error> {
-        if let Some(previous) = self.previous.get() {
-            return Ok(previous.clone());
-        }
-        let previous = read()?;
-        Ok(self.previous.get_or_init(|| previous).clone())
+    ) -> Result<Option<Pair>, Error> {
+        self.previous.get(recent, read)
     }
 
     /// The event as a message, with the pair before it if that is given.
-    pub(super) fn message(&self, previous: Option<&Bytes>) -> Event {
+    pub(super) fn message(&self, previous: Option<&Pair>) -> Event {
         // Both were encoded by this process, or checked when they were read.
         let decode = |kv: &Bytes| KeyValue::decode(kv.clone()).unwrap_or_default();
         let kind = match self.is_delete {
@@ -80,7 +77,7 @@ impl WatchEvent {
         Event {
             r#type: kind.into(),
             kv: Some(decode(&self.kv)),
-            prev_kv: previous.map(decode),
+            prev_kv: previous.map(|previous| decode(previous)),
         }
     }
 }
@@ -95,8 +92,9 @@ pub struct RevisionEvents {
     bytes: usize,
 }
 
-/// The memory of an event besides its pair, in bytes.
-const EVENT_BYTES: usize = size_of::<WatchEvent>();
+/// The memory of an event besides its pair, in bytes. What remains of a pair before that was read
+/// is a part of it, the pair itself is not.
+const EVENT_BYTES: usize = size_of::<WatchEvent>() + PAIR_BYTES;
 
 impl RevisionEvents {
     /// A revision without events so far.

@@ -4,6 +4,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::message::{SentEvent, WatchContent, WatchMessage};
+use super::pairs::RecentPairs;
 use super::{RevisionEvents, WatchEvent, WatchStream, encode};
 use crate::state::{Error, ReadView};
 
@@ -30,18 +31,19 @@ impl WatchStream {
             return Ok(());
         }
         let view = self.hub.view();
-        let events = self.wanted(slot, &revision, &view)?;
+        let events = self.wanted(slot, &revision, &view, Some(&self.hub.pairs))?;
         self.watchers[slot].next = revision.revision + 1;
         self.send(slot, events);
         Ok(())
     }
 
-    /// The events of the revision for that watcher.
+    /// The events of the revision for that watcher. `recent` keeps the pairs before that are read.
     pub(super) fn wanted(
         &self,
         slot: usize,
         revision: &Arc<RevisionEvents>,
         view: &ReadView,
+        recent: Option<&RecentPairs>,
     ) -> Result<Vec<SentEvent>, Error> {
         let watcher = &self.watchers[slot];
         let range = &self.ranges[watcher.range].range;
@@ -55,7 +57,7 @@ impl WatchStream {
                 continue;
             }
             let previous = match watcher.previous && !event.is_create {
-                true => event.previous(|| view.previous(&event.key, revision.revision))?,
+                true => event.previous(recent, || view.previous(&event.key, revision.revision))?,
                 false => None,
             };
             sent.push(SentEvent {

@@ -293,14 +293,19 @@ impl WatchStream {
     ///
     /// # Errors
     /// [`Error::Corrupt`] once this member's state differs from the majority's: its client watches
-    /// again, at another member. All others: the engine failed, and the member must stop.
+    /// again, at another member. All others: the engine failed. The handler of
+    /// [`WatchHub::on_failure`], which stops the member, has been called.
     #[expect(
         clippy::should_implement_trait,
         reason = "it can fail, and go on after `None`"
     )]
     pub fn next(&mut self) -> Result<Option<WatchMessage>, Error> {
         loop {
-            let message = self.find_next()?;
+            let found = self.find_next();
+            if let Err(error) = &found {
+                self.hub.note_failure(error);
+            }
+            let message = found?;
             if self.mailbox.is_cut() {
                 return Err(Error::Corrupt);
             }

@@ -72,6 +72,7 @@ impl StreamPlan {
                 all_max: bytes,
             },
             recent_bytes: self.recent_bytes,
+            previous_bytes: self.recent_bytes,
             fan_out_rows: self.rows,
             history_rows: self.rows,
         }

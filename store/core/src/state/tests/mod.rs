@@ -24,6 +24,7 @@ mod tree_history;
 mod tree_model_test;
 mod txns;
 mod watch_history;
+mod watch_memory;
 mod watch_regressions;
 mod watch_rights;
 mod watches;

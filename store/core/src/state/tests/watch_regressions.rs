@@ -77,6 +77,7 @@ fn a_starved_watcher_loses_no_event() {
             all_max: 1,
         },
         recent_bytes: 100,
+        previous_bytes: 100,
         fan_out_rows: 1,
         history_rows: 2,
     });

@@ -229,6 +229,7 @@ proptest! {
         let mut run = Run::new(WatchLimits {
             mailboxes,
             recent_bytes,
+            previous_bytes: recent_bytes,
             fan_out_rows: rows,
             history_rows: rows,
         });

@@ -58,6 +58,7 @@ impl WatchHub {
         if fan_out.ranges == 0 {
             let next = fan_out.next;
             fan_out.forget_recent(next);
+            self.pairs.clear();
         }
         self.ranges.store(fan_out.ranges, Ordering::SeqCst);
     }
