@@ -70,17 +70,12 @@ impl Ledger {
     /// Takes a share of that size in KiB, if the connection may have it. Without a client it is
     /// on no account.
     pub fn take(self: &Arc<Ledger>, client: Option<SocketAddr>, kib: u32) -> Option<Share> {
-        let mut accounts = self.accounts.lock();
-        accounts.free_kib = self.left(&accounts, client, kib)?;
-        if let Some(client) = client {
-            *accounts.held_kib.entry(client).or_default() += kib;
-        }
-        drop(accounts);
-        Some(Share {
+        let mut share = Share {
             ledger: Arc::clone(self),
             client,
-            kib,
-        })
+            kib: 0,
+        };
+        share.resize(kib).then_some(share)
     }
 
     /// Whether a share of that size, on no account, is available.
@@ -97,17 +92,42 @@ impl Ledger {
     }
 }
 
+impl Share {
+    /// Makes it that many KiB. Returns whether they are available; otherwise it stays as it is.
+    pub fn resize(&mut self, kib: u32) -> bool {
+        let mut accounts = self.ledger.accounts.lock();
+        let Some(more) = kib.checked_sub(self.kib) else {
+            accounts.give_back(self.client, self.kib - kib);
+            self.kib = kib;
+            return true;
+        };
+        let Some(left) = self.ledger.left(&accounts, self.client, more) else {
+            return false;
+        };
+        accounts.free_kib = left;
+        if let Some(client) = self.client {
+            *accounts.held_kib.entry(client).or_default() += more;
+        }
+        self.kib = kib;
+        true
+    }
+}
+
 impl Drop for Share {
     fn drop(&mut self) {
         let mut accounts = self.ledger.accounts.lock();
-        accounts.free_kib += self.kib;
-        let Some(client) = self.client else {
-            return;
-        };
-        if let Some(held) = accounts.held_kib.get_mut(&client) {
-            *held -= self.kib;
+        accounts.give_back(self.client, self.kib);
+    }
+}
+
+impl Accounts {
+    fn give_back(&mut self, client: Option<SocketAddr>, kib: u32) {
+        self.free_kib += kib;
+        let Some(client) = client else { return };
+        if let Some(held) = self.held_kib.get_mut(&client) {
+            *held -= kib;
             if *held == 0 {
-                accounts.held_kib.remove(&client);
+                self.held_kib.remove(&client);
             }
         }
     }
@@ -132,6 +152,22 @@ mod tests {
         assert!(ledger.has(1));
         held.remove(0);
         assert!(100 < crowd(&ledger, 11, 1).len(), "room came back");
+    }
+
+    #[test]
+    fn a_share_grows_within_the_limit_and_shrinks() {
+        let ledger = Ledger::fair(90);
+        let client = Some(SocketAddr::from(([127, 0, 0, 1], 1)));
+        let mut share = ledger.take(client, 10).unwrap();
+        assert!(share.resize(30));
+        assert!(!share.resize(31), "a third");
+        assert!(ledger.take(client, 1).is_none());
+        assert!(share.resize(20));
+        assert_eq!(ledger.accounts.lock().free_kib, 70);
+        drop(ledger.take(client, 10).unwrap());
+        drop(share);
+        assert_eq!(ledger.accounts.lock().free_kib, 90);
+        assert!(ledger.accounts.lock().held_kib.is_empty());
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod answer;
 mod json;
 mod request;
 mod requests;
+mod room;
 mod stream;
 mod table;
 
@@ -27,6 +28,8 @@ use serde::de::DeserializeOwned;
 use tonic::body::Body;
 
 pub(super) use self::answer::failure;
+pub(super) use self::request::text_bytes_max;
+pub(super) use self::room::JsonRoom;
 use super::go;
 use super::rates::OverLimit;
 use super::v3::Unread;
@@ -98,6 +101,9 @@ pub(super) trait Calls: Send + Sync + 'static {
 
     /// The budget for large messages that clients have not read.
     fn unread(&self) -> &Unread;
+
+    /// The budget for the JSON of requests.
+    fn json_room(&self) -> &JsonRoom;
 }
 
 /// The answer to a call.

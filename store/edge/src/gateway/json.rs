@@ -5,9 +5,10 @@
 //! missing. What follows the only message of a request is ignored.
 
 use bytes::{Buf, BytesMut};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Deserializer, Value};
+use serde_json::Deserializer;
+
+use super::room::SMALL_BYTES;
 
 /// Parses the first value of a text into a message. Without one, the message is empty.
 ///
@@ -21,28 +22,52 @@ pub(super) fn message<Q: DeserializeOwned + Default>(text: &[u8]) -> Result<Q, S
 }
 
 fn parse<Q: DeserializeOwned + Default>(text: &[u8]) -> serde_json::Result<Q> {
-    let mut parser = Deserializer::from_slice(text);
+    let parsed = |text: &[u8]| Q::deserialize(&mut Deserializer::from_slice(text));
     if !text.windows(4).any(|word| word == b"null") {
-        return Q::deserialize(&mut parser);
+        return parsed(text);
     }
-    let mut value = Value::deserialize(&mut parser)?;
-    drop_nulls(&mut value);
-    match value {
-        Value::Null => Ok(Q::default()),
-        value => serde_json::from_value(value),
+    if text.trim_ascii_start().starts_with(b"null") {
+        return Ok(Q::default());
+    }
+    let mut text = text.to_vec();
+    blank_names_of_nulls(&mut text);
+    parsed(&text)
+}
+
+/// Replaces the names of null fields with blanks, so that they are unknown, which the parser
+/// ignores. A tree of the whole text would take many times its size, in fields that no message has.
+fn blank_names_of_nulls(text: &mut [u8]) {
+    let mut name = 0..0;
+    let mut at = 0;
+    while let Some(byte) = text.get(at) {
+        match byte {
+            b'"' => {
+                let len = string_len(&text[at + 1..]);
+                name = at + 1..at + 1 + len;
+                at = name.end;
+            }
+            b'n' if text[at..].starts_with(b"null") => {
+                text[name.clone()].fill(b' ');
+                name = 0..0;
+            }
+            b':' => {}
+            byte if is_blank(*byte) => {}
+            // The last string was no name, or its value is another one.
+            _ => name = 0..0,
+        }
+        at += 1;
     }
 }
 
-/// The recursion is bounded: the parser has a depth limit.
-fn drop_nulls(value: &mut Value) {
-    match value {
-        Value::Object(fields) => {
-            fields.retain(|_, field| !field.is_null());
-            fields.values_mut().for_each(drop_nulls);
-        }
-        Value::Array(items) => items.iter_mut().for_each(drop_nulls),
-        _ => {}
-    }
+/// The length of a string behind its first quote, up to its last.
+fn string_len(text: &[u8]) -> usize {
+    let mut escaped = false;
+    let end = text.iter().position(|byte| {
+        let ends = *byte == b'"' && !escaped;
+        escaped = *byte == b'\\' && !escaped;
+        ends
+    });
+    end.unwrap_or(text.len())
 }
 
 /// The text of Go's `encoding/json` or `encoding/base64` for an error, which scripts compare; the
@@ -136,6 +161,11 @@ impl Values {
         }
     }
 
+    /// The bytes that wait.
+    pub(super) fn bytes(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// Whether a value has begun, after [`Values::next`] had none.
     pub(super) fn has_begun(&self) -> bool {
         !self.buffer.is_empty()
@@ -148,7 +178,16 @@ impl Values {
     }
 
     fn take(&mut self) -> Result<BytesMut, TooLarge> {
-        let value = self.buffer.split_to(self.scanned);
+        let value = match SMALL_BYTES < self.scanned {
+            // The rest is copied: as a part of its buffer it would keep the memory of the value.
+            true => {
+                let rest = BytesMut::from(&self.buffer[self.scanned..]);
+                let mut value = std::mem::replace(&mut self.buffer, rest);
+                value.truncate(self.scanned);
+                value
+            }
+            false => self.buffer.split_to(self.scanned),
+        };
         self.scanned = 0;
         match value.len() <= self.bytes_max {
             true => Ok(value),
@@ -287,8 +326,45 @@ mod tests {
         let empty = message::<RangeRequest>(whole.as_bytes());
         assert_eq!(empty.unwrap(), RangeRequest::default());
         let nulls = whole.replace("{}", "null");
-        let refused = message::<RangeRequest>(nulls.as_bytes());
-        assert_eq!(refused.unwrap_err(), "exceeded max depth");
+        let empty = message::<RangeRequest>(nulls.as_bytes());
+        assert_eq!(empty.unwrap(), RangeRequest::default());
+    }
+
+    /// One null made a tree of the whole text, of thirty times its size.
+    #[test]
+    fn null_fields_are_missing_wherever_they_are() {
+        for (json, blanked) in [
+            (r#"{"key":null}"#, r#"{"   ":null}"#),
+            (
+                r#"{"a\"b" : null,"c":"null"}"#,
+                r#"{"    " : null,"c":"null"}"#,
+            ),
+            (
+                r#"{"a":[null,"b",null],"c":null}"#,
+                r#"{"a":[null,"b",null]," ":null}"#,
+            ),
+            (
+                r#"{"a":1,"b":{"null":null},"c\\":null}"#,
+                r#"{"a":1,"b":{"    ":null},"   ":null}"#,
+            ),
+            (r#"{"a":{"x":2},"b":nul,"c"#, r#"{"a":{"x":2},"b":nul,"c"#),
+            ("{\"a\n\":\n\tnull", "{\"  \":\n\tnull"),
+        ] {
+            let mut text = json.as_bytes().to_vec();
+            blank_names_of_nulls(&mut text);
+            assert_eq!(String::from_utf8_lossy(&text), blanked);
+        }
+        let txn = message::<TxnRequest>(
+            br#"{"compare":null,"success":[{"request_put":null,"request_range":{"key":"Zm9v"}}]}"#,
+        );
+        assert_eq!(txn.unwrap().success.len(), 1);
+        for json in [
+            r#"{"key":null,}"#,
+            r#"{"key":null "limit":1}"#,
+            r#"{"limit":[null]}"#,
+        ] {
+            assert!(message::<RangeRequest>(json.as_bytes()).is_err(), "{json}");
+        }
     }
 
     #[test]

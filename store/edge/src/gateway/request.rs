@@ -2,15 +2,19 @@
 
 use axum::extract::Request;
 use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::StreamExt;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::Full;
+use hyper::body::Body as HttpBody;
 use tokio::time;
 use tonic::Status;
 use tonic::body::Body;
 
 use super::requests::JsonRequests;
+use super::room::TextShare;
 use super::{BODY_TIMEOUT, Calls, JsonRequest, json, text};
+use crate::Error;
 
 /// The start of the HTTP headers that are gRPC metadata.
 const METADATA: &str = "grpc-metadata-";
@@ -27,7 +31,7 @@ const PREFIX_BYTES: usize = 5;
 /// A call with the one message of the request.
 ///
 /// # Errors
-/// The body is malformed, too large, or late.
+/// The body is malformed, too large, or late, or there is no room for it.
 pub(super) async fn whole<C: Calls, Q: JsonRequest>(
     calls: &C,
     method: &'static str,
@@ -35,22 +39,27 @@ pub(super) async fn whole<C: Calls, Q: JsonRequest>(
 ) -> Result<http::Request<Body>, Status> {
     let message_bytes_max = calls.message_bytes_max(method);
     let (head, body) = request.into_parts();
-    let text = read(body, text_bytes_max(message_bytes_max)).await?;
-    let message = frame::<Q>(&text, message_bytes_max)?;
+    let mut share = calls.json_room().share();
+    let text = read(body, text_bytes_max(message_bytes_max), &mut share);
+    let text = time::timeout(BODY_TIMEOUT, text).await;
+    let text = text.map_err(|_| late())??;
+    let message = share.hold(frame::<Q>(&text, message_bytes_max)?);
     Ok(call(method, &head.headers, Body::new(Full::new(message))))
 }
 
 /// A call with the messages of the request, as they arrive.
 ///
 /// # Errors
-/// The first message is malformed or too large. As in etcd, a later one ends the requests.
+/// The first message is malformed or too large, or there is no room for it. As in etcd, a later one
+/// ends the requests.
 pub(super) async fn streamed<C: Calls, Q: JsonRequest>(
     calls: &C,
     method: &'static str,
     request: Request,
 ) -> Result<http::Request<Body>, Status> {
     let (head, body) = request.into_parts();
-    let begun = JsonRequests::<Q>::begin(body, calls.message_bytes_max(method));
+    let share = calls.json_room().share();
+    let begun = JsonRequests::<Q>::begin(body, calls.message_bytes_max(method), share);
     let requests = time::timeout(BODY_TIMEOUT, begun).await;
     let requests = requests.map_err(|_| late())??;
     Ok(call(method, &head.headers, Body::new(requests)))
@@ -58,7 +67,7 @@ pub(super) async fn streamed<C: Calls, Q: JsonRequest>(
 
 /// The limit of a message's text. Base64 expands three bytes to four, and field names and white
 /// space need room.
-pub(super) fn text_bytes_max(message_bytes_max: usize) -> usize {
+pub(crate) fn text_bytes_max(message_bytes_max: usize) -> usize {
     message_bytes_max.saturating_mul(2)
 }
 
@@ -86,14 +95,30 @@ pub(super) fn too_large(found: &str, bytes_max: usize) -> Status {
     ))
 }
 
-async fn read(body: axum::body::Body, bytes_max: usize) -> Result<Bytes, Status> {
-    let body = Limited::new(body, bytes_max).collect();
-    match time::timeout(BODY_TIMEOUT, body).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large("more", bytes_max)),
-        Ok(Err(error)) => Err(Status::cancelled(error.to_string())),
-        Err(_) => Err(late()),
+/// Reads a body, and takes room for it as it arrives.
+async fn read(
+    body: axum::body::Body,
+    bytes_max: usize,
+    share: &mut TextShare,
+) -> Result<BytesMut, Status> {
+    // Refused before a client that waits for "100 Continue" has sent it.
+    if u64::try_from(bytes_max).is_ok_and(|max| max < body.size_hint().lower()) {
+        return Err(too_large("more", bytes_max));
     }
+    let mut body = body.into_data_stream();
+    let mut text = BytesMut::new();
+    while let Some(piece) = body.next().await {
+        let piece = piece.map_err(|error| Status::cancelled(error.to_string()))?;
+        let bytes = text.len() + piece.len();
+        if bytes_max < bytes {
+            return Err(too_large("more", bytes_max));
+        }
+        if !share.fit_in_time(bytes).await {
+            return Err(Error::TooManyRequests.into());
+        }
+        text.extend_from_slice(&piece);
+    }
+    Ok(text)
 }
 
 pub(super) fn late() -> Status {

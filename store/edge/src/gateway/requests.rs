@@ -14,16 +14,20 @@ use tonic::Status;
 
 use super::json::Values;
 use super::request::{frame, late, text_bytes_max, too_large};
+use super::room::TextShare;
 use super::{BODY_TIMEOUT, JsonRequest};
+use crate::Error;
 
-/// A body with a frame for each JSON message of another body. It ends with that, and with a message
-/// that is malformed, too large or late. A client that only adds requests as it reads the answers
-/// is waited for without a limit between its messages, as over gRPC.
+/// A body with a frame for each JSON message of another body. It ends with that, and with a
+/// message that is malformed, too large or late, or has no room. A client that only adds requests
+/// as it reads the answers is waited for without a limit between its messages, as over gRPC.
 pub(super) struct JsonRequests<Q> {
     /// The first message, which has been parsed before the call.
     first: Option<Bytes>,
     body: Option<BodyDataStream>,
     values: Values,
+    /// The share of what is in `values`.
+    share: TextShare,
     /// The timeout of the message that has begun.
     begun: Option<Pin<Box<Sleep>>>,
     message_bytes_max: usize,
@@ -34,15 +38,18 @@ impl<Q: JsonRequest> JsonRequests<Q> {
     /// Waits for the first message, or for the end of the body.
     ///
     /// # Errors
-    /// The first message is malformed or too large, or the body has failed before its end.
+    /// The first message is malformed or too large, it has no room, or the body has failed before
+    /// its end.
     pub(super) async fn begin(
         body: Body,
         message_bytes_max: usize,
+        share: TextShare,
     ) -> Result<JsonRequests<Q>, Status> {
         let mut requests = JsonRequests {
             first: None,
             body: Some(body.into_data_stream()),
             values: Values::new(text_bytes_max(message_bytes_max)),
+            share,
             begun: None,
             message_bytes_max,
             _message: PhantomData,
@@ -58,7 +65,7 @@ impl<Q: JsonRequest> JsonRequests<Q> {
             let text_bytes_max = text_bytes_max(self.message_bytes_max);
             if let Some(text) = value.map_err(|_| too_large("more", text_bytes_max))? {
                 self.begun = None;
-                return Poll::Ready(frame::<Q>(&text, self.message_bytes_max).map(Some));
+                return Poll::Ready(self.message(&text).map(Some));
             }
             let Some(body) = &mut self.body else {
                 return Poll::Ready(Ok(None));
@@ -67,15 +74,29 @@ impl<Q: JsonRequest> JsonRequests<Q> {
                 return self.poll_late(cx).map(Err);
             };
             match piece {
-                Some(Ok(piece)) => self.values.push(&piece),
+                Some(Ok(piece)) => {
+                    self.values.push(&piece);
+                    if !self.share.fit(self.values.bytes()) {
+                        return Poll::Ready(Err(Error::TooManyRequests.into()));
+                    }
+                }
                 Some(Err(error)) => return Poll::Ready(Err(Status::cancelled(error.to_string()))),
                 None => {
                     self.body = None;
                     let rest = self.values.rest();
-                    let last = rest.map(|text| frame::<Q>(&text, self.message_bytes_max));
+                    let last = rest.map(|text| self.message(&text));
                     return Poll::Ready(last.transpose());
                 }
             }
+        }
+    }
+
+    /// The frame of a message, which keeps its share of the room.
+    fn message(&mut self, text: &[u8]) -> Result<Bytes, Status> {
+        let frame = self.share.hold(frame::<Q>(text, self.message_bytes_max)?);
+        match self.share.fit(self.values.bytes()) {
+            true => Ok(frame),
+            false => Err(Error::TooManyRequests.into()),
         }
     }
 }
@@ -112,6 +133,7 @@ impl<Q: JsonRequest> hyper::body::Body for JsonRequests<Q> {
                 requests.body = None;
                 requests.begun = None;
                 requests.values = Values::new(0);
+                requests.share.fit(0);
                 None
             }
         })
@@ -129,6 +151,7 @@ mod tests {
     use tokio::time::{Instant, timeout};
 
     use super::*;
+    use crate::gateway::JsonRoom;
 
     /// The requests of a client that sends these pieces and no end.
     async fn requests(pieces: &[&'static str]) -> JsonRequests<LeaseKeepAliveRequest> {
@@ -137,7 +160,9 @@ mod tests {
             .map(|piece| Ok::<_, Infallible>(*piece))
             .collect();
         let body = Body::from_stream(stream::iter(pieces).chain(stream::pending()));
-        JsonRequests::begin(body, 1024).await.expect("a message")
+        let share = JsonRoom::within(1024).share();
+        let begun = JsonRequests::begin(body, 1024, share);
+        begun.await.expect("a message")
     }
 
     /// A client could begin a message in each of thousands of streams, and keep them open.

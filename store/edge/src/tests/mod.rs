@@ -3,11 +3,13 @@
 mod auth;
 mod certificates;
 mod deadlines;
+mod echo;
 mod election;
 mod etcdctl;
 mod fairness;
 pub(crate) mod fake;
 mod gateway;
+mod gateway_bodies;
 mod gateway_streams;
 mod grpc;
 mod hostile;

@@ -1,8 +1,9 @@
-//! Which calls take turns, and those that wait for theirs before they are begun.
+//! Which calls are refused, which take turns, and those that wait for theirs before they are begun.
 
 use std::convert::Infallible;
 
 use http::{Extensions, HeaderMap, Request, Response};
+use keelson_core::MemberId;
 use tonic::Status;
 use tonic::body::Body;
 use tower::Service as Serve;
@@ -139,4 +140,31 @@ where
             Err(refused) => Ok(Status::from(refused).into_http()),
         }
     })
+}
+
+/// The checks for every request: etcd v3.7.1 `api/v3rpc/interceptor.go`.
+pub(super) fn admit<B: Backend>(
+    backend: &B,
+    method: &str,
+    requires_leader: bool,
+) -> Result<(), Error> {
+    if !answered_by_learner(method) && backend.is_learner() {
+        return Err(Error::NotSupportedForLearner);
+    }
+    if requires_leader && backend.leader() == MemberId::NONE {
+        return Err(Error::NoLeader);
+    }
+    Ok(())
+}
+
+/// Whether a learner serves the method. A learner's `Range` must also be serializable, which is
+/// checked after it is decoded.
+fn answered_by_learner(method: &str) -> bool {
+    matches!(
+        method,
+        "/etcdserverpb.KV/Range"
+            | "/etcdserverpb.Maintenance/Status"
+            | "/etcdserverpb.Maintenance/Snapshot"
+            | "/keelsonpb.Usage/Get"
+    )
 }

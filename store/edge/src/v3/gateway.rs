@@ -13,7 +13,7 @@ use super::{Service, Services, Unread, WATCH, lease};
 use super::{admit, message_bytes_max, requires_leader, reword};
 use crate::backend::Backend;
 use crate::calls::Method;
-use crate::gateway::Calls;
+use crate::gateway::{Calls, JsonRoom};
 use crate::rates::OverLimit;
 
 impl<B: Backend> Calls for Services<B> {
@@ -47,6 +47,10 @@ impl<B: Backend> Calls for Services<B> {
 
     fn unread(&self) -> &Unread {
         &self.unread
+    }
+
+    fn json_room(&self) -> &JsonRoom {
+        &self.json_room
     }
 }
 

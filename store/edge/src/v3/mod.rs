@@ -35,7 +35,6 @@ use bytes::Bytes;
 use futures_util::future::{self, Either};
 use http::{HeaderName, Request, Response};
 use hyper::body::Body as HttpBody;
-use keelson_core::MemberId;
 use keelson_proto::etcdserverpb::auth_server::AuthServer;
 use keelson_proto::etcdserverpb::cluster_server::ClusterServer;
 use keelson_proto::etcdserverpb::kv_server::KvServer;
@@ -50,7 +49,7 @@ use tonic::codegen::{BoxFuture, StdError};
 use tonic::service::Routes;
 use tonic::{Code, Status};
 
-use self::admission::begin;
+use self::admission::{admit, begin};
 use self::auth::{AuthService, Sessions};
 use self::cluster::Cluster;
 use self::deadline::{MESSAGE_TIME_MAX, Timed};
@@ -68,6 +67,7 @@ use super::service::GrpcService;
 use super::turns::{Turns, WaitingTurn};
 use crate::Error;
 use crate::calls::{CallBody, CallMetrics};
+use crate::gateway::{JsonRoom, text_bytes_max};
 use crate::rates::Rates;
 use crate::traces::Tracer;
 use keelson_port::{Drain, Incoming};
@@ -100,6 +100,7 @@ pub struct Services<B: Backend> {
     sessions: Sessions<B>,
     rest: Routes,
     unread: Unread,
+    json_room: JsonRoom,
     drain: Drain,
     slow: SlowLog,
     leader: LeaderMonitor,
@@ -173,6 +174,7 @@ impl<B: Backend> Services<B> {
             sessions,
             rest: rest.prepare(),
             unread,
+            json_room: JsonRoom::of_texts(text_bytes_max(message_bytes_max)),
             drain,
             slow,
             leader: LeaderMonitor::default(),
@@ -227,17 +229,6 @@ fn message_bytes_max<B: Backend>(backend: &B) -> usize {
     backend.max_request_bytes().saturating_add(OVERHEAD_BYTES)
 }
 
-/// The checks for every request: etcd v3.7.1 `api/v3rpc/interceptor.go`.
-fn admit<B: Backend>(backend: &B, method: &str, requires_leader: bool) -> Result<(), Error> {
-    if !answered_by_learner(method) && backend.is_learner() {
-        return Err(Error::NotSupportedForLearner);
-    }
-    if requires_leader && backend.leader() == MemberId::NONE {
-        return Err(Error::NoLeader);
-    }
-    Ok(())
-}
-
 /// Waits for a call's outcome, or for the port's shutdown.
 async fn unless_drained<T>(
     drain: &Drain,
@@ -253,18 +244,6 @@ async fn unless_drained<T>(
 fn requires_leader<T>(request: &Request<T>) -> bool {
     let required = request.headers().get(&REQUIRE_LEADER);
     required.is_some_and(|value| value.as_bytes() == b"true")
-}
-
-/// Whether a learner serves the method. A learner's `Range` must also be serializable, which is
-/// checked after it is decoded.
-fn answered_by_learner(method: &str) -> bool {
-    matches!(
-        method,
-        "/etcdserverpb.KV/Range"
-            | "/etcdserverpb.Maintenance/Status"
-            | "/etcdserverpb.Maintenance/Snapshot"
-            | "/keelsonpb.Usage/Get"
-    )
 }
 
 impl<B: Backend> GrpcService for Services<B> {
