@@ -152,7 +152,8 @@ impl Store {
         });
         let hash = hashing
             .await
-            .map_err(|error| Error::Internal(error.to_string()))??;
+            .map_err(|error| Error::Internal(error.to_string()))?;
+        let hash = self.inner.storage.fatal.of_read(hash)?;
         Ok(HashKvResponse {
             header: self.header(),
             hash: hash.hash,

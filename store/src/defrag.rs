@@ -36,7 +36,7 @@ const ROOM_LEFT_BYTES: u64 = 64 << 20;
 pub(crate) struct Storage {
     pub(crate) generations: Arc<Mutex<Generations<RealDisk>>>,
     pub(crate) options: EngineOptions,
-    fatal: Fatal,
+    pub(crate) fatal: Fatal,
     /// One defragmentation at a time.
     pub(crate) defragmenting: Arc<tokio::sync::Mutex<()>>,
 }

@@ -31,7 +31,8 @@ impl Store {
     /// Reads keys; linearizable unless the request sets `serializable`.
     ///
     /// # Errors
-    /// etcd's: bad requests, compacted and future revisions, timeouts.
+    /// etcd's: bad requests, compacted and future revisions, timeouts. One of the storage engine
+    /// ends the member.
     pub async fn range(&self, request: RangeRequest) -> Result<RangeResponse, Error> {
         check::range(&request)?;
         // A read of what is committed would wait for the state that replaces this one.
@@ -39,7 +40,8 @@ impl Store {
         if !request.serializable {
             self.read_index().await?;
         }
-        self.inner.metrics.ranges.of(self.range_now(request)).await
+        let read = self.inner.metrics.ranges.of(self.range_now(request)).await;
+        self.inner.storage.fatal.of_read(read)
     }
 
     /// [`Store::range`] of what is applied.
@@ -70,7 +72,8 @@ impl Store {
                 Pieces::Begin(request) => store.begin_stream(&request).await?,
                 Pieces::Reading(reading) => reading,
             };
-            let Some(mut piece) = reading.next_chunk()? else {
+            let read = reading.next_chunk();
+            let Some(mut piece) = store.inner.storage.fatal.of_read(read)? else {
                 return Ok(None);
             };
             if piece.header.is_some() {
@@ -90,7 +93,8 @@ impl Store {
         let access = Access::Range(request);
         let checked = self.check_read(&view, access)?;
         let piece_bytes = STREAM_PIECE_BYTES.min(self.config().max_request_bytes);
-        let reading = view.range_stream(request, piece_bytes)?;
+        let reading = view.range_stream(request, piece_bytes);
+        let reading = self.inner.storage.fatal.of_read(reading)?;
         self.check_again(&view, access, checked)?;
         self.inner.account.v3(&request.key, Use::read(0));
         Ok(reading)
@@ -98,6 +102,9 @@ impl Store {
 
     /// Checks a read before it begins. Returns the number of the last change of rights.
     fn check_read(&self, view: &ReadView, access: Access<'_>) -> Result<u64, Error> {
+        if self.inner.storage.fatal.is_raised() {
+            return Err(Error::Stopped);
+        }
         let changed = view.auth_changed();
         view.authorize(&self.caller, access)?;
         Ok(changed)
@@ -191,7 +198,8 @@ impl Store {
             let view = self.view();
             let access = Access::Txn(&request);
             let checked = self.check_read(&view, access)?;
-            let mut response = view.txn_read(&request)?;
+            let read = view.txn_read(&request);
+            let mut response = self.inner.storage.fatal.of_read(read)?;
             self.check_again(&view, access, checked)?;
             TxnUse::of(&request).count(&self.inner.account, response.succeeded);
             self.fill(&mut response.header);

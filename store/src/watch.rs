@@ -22,7 +22,9 @@ pub(crate) struct Watches {
 }
 
 impl Watches {
-    pub(crate) fn new(hub: Arc<WatchHub>) -> Watches {
+    /// A stream that cannot read ends the member.
+    pub(crate) fn new(hub: Arc<WatchHub>, fatal: Fatal) -> Watches {
+        hub.on_failure(move |error| fatal.raise("reading events for watchers", error));
         Watches {
             hub,
             wake: Arc::default(),
@@ -72,7 +74,7 @@ impl KeyWatch {
     ///
     /// # Errors
     /// `Error::Stopped` once the member stops; `Corrupt` once its state is not the majority's;
-    /// those of the storage engine.
+    /// those of the storage engine, which end the member.
     pub async fn next(&mut self) -> Result<WatchResponse, Error> {
         loop {
             let woken = self.wake.notified();

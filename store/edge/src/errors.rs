@@ -66,7 +66,9 @@ fn state_code(error: &state::Error) -> Code {
         StreamSorted | StreamFiltered => Code::Unimplemented,
         Corrupt => Code::DataLoss,
         Standby | NoStandby => Code::FailedPrecondition,
-        Tree(_) | UnknownCommand | NotEveryMember | Engine(_) => Code::Unknown,
+        // The member stops: clients go on at another one.
+        Engine(_) => Code::Unavailable,
+        Tree(_) | UnknownCommand | NotEveryMember => Code::Unknown,
     }
 }
 
@@ -189,7 +191,12 @@ mod tests {
                 400,
             ),
             (Internal("disk on fire".into()), 2, "disk on fire", 500),
-            (State(Engine("disk on fire".into())), 2, "disk on fire", 500),
+            (
+                State(Engine("disk on fire".into())),
+                14,
+                "disk on fire",
+                503,
+            ),
             (State(EmptyKey), 3, "etcdserver: key is not provided", 400),
             (State(KeyNotFound), 3, "etcdserver: key not found", 400),
             (

@@ -10,6 +10,8 @@ use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::{Error, StateError};
+
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -44,6 +46,18 @@ impl Fatal {
         let text = format!("{doing}: {error}");
         tracing::error!(error = %text, "the member stops after a fatal error");
         (self.handler)(&text);
+    }
+
+    /// The outcome of a read. A storage engine that fails, or lacks a row, ends the member as it
+    /// does while entries are applied: what this member would read next is as likely to be wrong.
+    pub(crate) fn of_read<T, E: Into<Error>>(&self, read: Result<T, E>) -> Result<T, Error> {
+        read.map_err(|error| {
+            let error = error.into();
+            if let Error::State(StateError::Engine(cause)) = &error {
+                self.raise("reading the state", cause);
+            }
+            error
+        })
     }
 
     /// Ends the member after a panic, which has left some state inconsistent.

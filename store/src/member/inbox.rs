@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::Status;
 
+use super::fatal::Fatal;
 use super::worker::{MemberExecutor, WorkerEvent};
 use crate::Error;
 use crate::config::Url;
@@ -34,6 +35,7 @@ pub(crate) struct MemberInbox {
     pub(crate) tls: ClientTls,
     /// Bounds the hashes that are computed for peers: one at a time.
     pub(crate) hashing: Arc<Semaphore>,
+    pub(crate) fatal: Fatal,
     /// The connections of the peer port are dropped some time after the port is closed.
     pub(crate) _in_use: TaskTrackerToken,
 }
@@ -115,7 +117,7 @@ impl Inbox for MemberInbox {
         });
         let hashed = hashing.await;
         let (hash, current) = hashed.map_err(|error| Status::internal(error.to_string()))?;
-        let hash = hash.map_err(|error| Status::from(Error::from(error)))?;
+        let hash = self.fatal.of_read(hash).map_err(Status::from)?;
         Ok(HashKvResponse {
             header: Some(ResponseHeader {
                 cluster_id: self.shared.cluster.0,
@@ -174,6 +176,7 @@ mod tests {
             is_new: false,
             tls: ClientTls::default(),
             hashing: Arc::new(Semaphore::new(1)),
+            fatal: applier.fatal,
             _in_use: Jobs::default().token(),
         };
         let forward = Forward {

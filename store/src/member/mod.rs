@@ -34,4 +34,7 @@ pub(crate) mod worker;
 
 #[cfg(test)]
 #[cfg(feature = "lmdb")]
+mod damaged;
+#[cfg(test)]
+#[cfg(feature = "lmdb")]
 mod full_disk;

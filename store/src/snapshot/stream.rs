@@ -16,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::file::{self, FileError, Sink};
+use crate::member::fatal::Fatal;
 use crate::{Error, Store, version};
 
 /// The bytes of a message.
@@ -75,11 +76,12 @@ impl Store {
         let capture = self.capture().await?;
         tracing::info!(revision = capture.revision(), "sending a snapshot");
         let (metrics, began) = (Arc::clone(&self.inner.metrics), Instant::now());
+        let fatal = self.inner.storage.fatal.clone();
         self.inner.shared.jobs.spawn_blocking(move || {
             let _slot = slot;
             let sent = send(capture, &messages).map_err(|error| {
                 tracing::warn!(%error, "a snapshot was not sent whole");
-                Error::Internal(error.to_string())
+                end_of_read(&fatal, &error)
             });
             metrics.sent_files.observe(began.elapsed());
             // The client may have gone.
@@ -112,13 +114,22 @@ impl Store {
         let hashed = hashing
             .await
             .map_err(|error| Error::Internal(error.to_string()))?;
-        let hash = hashed.map_err(|error| Error::Internal(error.to_string()))?;
+        let hash = hashed.map_err(|error| end_of_read(&self.inner.storage.fatal, &error))?;
         self.inner.metrics.whole_hashes.observe(began.elapsed());
         Ok(HashResponse {
             header: self.header(),
             hash,
         })
     }
+}
+
+/// The answer to a read of the whole state that has failed. A storage engine that fails, or has a
+/// damaged row, ends the member.
+fn end_of_read(fatal: &Fatal, error: &FileError) -> Error {
+    if matches!(error, FileError::Engine(_) | FileError::Row(_)) {
+        fatal.raise("reading the whole state", error);
+    }
+    Error::Internal(error.to_string())
 }
 
 /// Sends the file and its checksum. Blocks the thread.

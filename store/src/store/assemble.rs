@@ -72,7 +72,7 @@ pub(super) fn assemble(
     let (flushes, flush_jobs) = bounded(1);
     let (member, incarnation) = (parts.identity.member, parts.incarnation);
     let applier = Applier::new(member, incarnation, parts.state, flush_policy(&config));
-    let watches = Watches::new(Arc::clone(applier.watches()));
+    let watches = Watches::new(Arc::clone(applier.watches()), wiring.fatal.clone());
     let mut applier = wiring.applier(applier, parts.engine, flushes, watches.clone());
     applier.warning = Duration::from_millis(config.warning_apply_ms);
     let consensus =
@@ -254,6 +254,7 @@ impl Wiring {
             is_new,
             tls: self.links.tls().clone(),
             hashing: Arc::new(tokio::sync::Semaphore::new(1)),
+            fatal: self.fatal.clone(),
             _in_use: self.shared.jobs.token(),
         };
         let gate = CallerGate::new(self.shared.cluster, self.shared.member);

@@ -93,8 +93,8 @@ impl Store {
     pub(super) async fn count_sizes(&self) -> Result<Sizes, Error> {
         let _slot = self.snapshot_slot()?;
         for _ in 0..ATTEMPTS_MAX {
-            match self.count_v3().await {
-                Err(state::Error::Compacted) => {}
+            match self.inner.storage.fatal.of_read(self.count_v3().await) {
+                Err(Error::State(state::Error::Compacted)) => {}
                 v3 => {
                     let v3 = v3?;
                     let v2 = self.count_v2().await;

@@ -262,7 +262,8 @@ impl<B: Backend> WatchBody<B> {
             match stream.next() {
                 Ok(Some(message)) => self.buffer.push(&message, &self.header),
                 Ok(None) => break,
-                // Clients watch again, elsewhere, after this code alone.
+                // Clients watch again, elsewhere, after the code of this one, which is that of a
+                // failed engine as well.
                 Err(StateError::Corrupt) => {
                     self.end = Some(Error::Stopped.into());
                     break;

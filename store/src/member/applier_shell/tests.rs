@@ -51,8 +51,9 @@ pub(crate) fn applier(executor: &Arc<MemberExecutor>, flushes: Sender<FlushJob>)
         backlog_bytes_max: 8 << 20,
     };
     let applier = Applier::new(MemberId(1), 1, state, policy);
+    let fatal = Fatal::new(Arc::new(|_| {}));
     ApplierShell {
-        watches: Watches::new(Arc::clone(applier.watches())),
+        watches: Watches::new(Arc::clone(applier.watches()), fatal.clone()),
         applier,
         effects: ApplierEffects::default(),
         engine,
@@ -66,7 +67,7 @@ pub(crate) fn applier(executor: &Arc<MemberExecutor>, flushes: Sender<FlushJob>)
         compaction: CompactionClock::default(),
         warning: Duration::MAX,
         warning_lines: RateLimit::default(),
-        fatal: Fatal::new(Arc::new(|_| {})),
+        fatal,
     }
 }
 
