@@ -22,7 +22,7 @@ struct Rule {
     explains: fn(&Operation, &Answer, &Answer) -> bool,
 }
 
-const RULES: [Rule; 3] = [
+const RULES: [Rule; 4] = [
     Rule {
         name: "sort-ties",
         explains: sort_ties,
@@ -34,6 +34,10 @@ const RULES: [Rule; 3] = [
     Rule {
         name: "hash-at-compaction",
         explains: hash_at_compaction,
+    },
+    Rule {
+        name: "lease-order",
+        explains: lease_order,
     },
 ];
 
@@ -77,6 +81,21 @@ fn hash_at_compaction(operation: &Operation, ours: &Answer, theirs: &Answer) -> 
     let text = "etcdserver: mvcc: required revision has been compacted";
     let refused = *theirs == Answer::Error(Code::OutOfRange, text.to_string());
     refused && hash.compact_revision == request.revision
+}
+
+fn lease_order(_: &Operation, ours: &Answer, theirs: &Answer) -> bool {
+    in_order(ours).is_some_and(|ours| Some(ours) == in_order(theirs))
+}
+
+/// A list of leases, or of a lease's keys, in order.
+fn in_order(answer: &Answer) -> Option<Answer> {
+    let mut answer = answer.clone();
+    match &mut answer {
+        Answer::Leases(response) => response.leases.sort_by_key(|lease| lease.id),
+        Answer::TimeToLive(response) => response.keys.sort(),
+        _ => return None,
+    }
+    Some(answer)
 }
 
 fn sort_ties(operation: &Operation, ours: &Answer, theirs: &Answer) -> bool {
@@ -149,8 +168,32 @@ fn untied_txn(request: &TxnRequest, response: &TxnResponse) -> TxnResponse {
 
 #[cfg(test)]
 mod tests {
+    use keelson_proto::etcdserverpb::{LeaseLeasesResponse, LeaseStatus, LeaseTimeToLiveResponse};
+
     use super::super::settle::AT_COMPACTION;
     use super::*;
+
+    #[test]
+    fn leases_may_differ_in_their_order_alone() {
+        let leases = |ids: &[i64]| {
+            let leases = ids.iter().map(|id| LeaseStatus { id: *id }).collect();
+            let header = None;
+            Answer::Leases(LeaseLeasesResponse { header, leases })
+        };
+        let accepts =
+            |ours: &Answer, theirs: &Answer| lease_order(&Operation::Leases, ours, theirs);
+        assert!(accepts(&leases(&[1, 2, 3]), &leases(&[2, 3, 1])));
+        assert!(!accepts(&leases(&[1, 2]), &leases(&[1, 2, 3])));
+        assert!(!accepts(&leases(&[1, 2]), &Answer::Text(String::new())));
+        let of_keys = |keys: &[&'static str]| {
+            Answer::TimeToLive(LeaseTimeToLiveResponse {
+                keys: keys.iter().map(|key| Bytes::from(*key)).collect(),
+                ..LeaseTimeToLiveResponse::default()
+            })
+        };
+        assert!(accepts(&of_keys(&["a", "b"]), &of_keys(&["b", "a"])));
+        assert!(!accepts(&of_keys(&["a", "b"]), &of_keys(&["b", "b"])));
+    }
 
     #[test]
     fn every_rule_has_its_line_and_every_line_its_rule() {

@@ -178,7 +178,7 @@ async fn keep_alive(
 }
 
 impl Answer {
-    /// Masks what depends on the member, the run, the time or a map's order.
+    /// Masks what depends on the member, the run or the time.
     fn mask(&mut self) {
         match self {
             Answer::Range(response) => mask(&mut response.header),
@@ -193,12 +193,8 @@ impl Answer {
                 mask(&mut response.header);
                 // Whole seconds, which pass meanwhile.
                 response.ttl = response.ttl.signum();
-                response.keys.sort();
             }
-            Answer::Leases(response) => {
-                mask(&mut response.header);
-                response.leases.sort_by_key(|lease| lease.id);
-            }
+            Answer::Leases(response) => mask(&mut response.header),
             Answer::KeepAlive(response) => mask(&mut response.header),
             Answer::Watch(Some(response)) => mask(&mut response.header),
             Answer::Watch(None) | Answer::Text(_) | Answer::Error(..) => {}
