@@ -1,5 +1,6 @@
 //! The diagnosis: from facts to findings, without IO.
 
+mod alarms;
 mod backups;
 mod placement;
 
@@ -52,10 +53,10 @@ pub(super) fn diagnose(facts: &Facts) -> Vec<Finding> {
         for member in &facts.members {
             presence(&mut found, facts, member);
         }
+        alarms::alarms(&mut found, facts);
         let newest = facts.statuses().map(|(_, status)| status.applied).max();
         for (member, status) in facts.statuses() {
             lag(&mut found, member, status, newest.unwrap_or(0));
-            alarms(&mut found, member, status);
             space(&mut found, member, status);
             host(&mut found, member, status);
             backups::backups(&mut found, member, status);
@@ -254,37 +255,6 @@ fn lag(found: &mut Findings, member: &MemberFacts, status: &MemberStatus, newest
         let remedy = "check its disk, its processor and its network; it catches up by itself when \
                       they keep up";
         found.add(Warning, "lag", Some(member), fault, remedy);
-    }
-}
-
-/// What a member states as wrong itself. The alarms are the cluster's: each is reported once.
-fn alarms(found: &mut Findings, member: &MemberFacts, status: &MemberStatus) {
-    for error in &status.errors {
-        if found
-            .0
-            .iter()
-            .any(|one| one.check == "alarm" && one.fault.contains(error.trim()))
-        {
-            continue;
-        }
-        let fault = format!("alarm: {}", error.trim());
-        let remedy = if error.contains("NOSPACE") {
-            "writes are refused. Delete what is not needed, `etcdctl compact REVISION` with the \
-             revision of `etcdctl endpoint status -w json`, then `etcdctl defrag`; or raise \
-             --quota-backend-bytes. The alarm ends once there is room"
-                .to_owned()
-        } else if error.contains("CORRUPT") {
-            format!(
-                "its data differs from that of the others: stop it, empty its data directory and \
-                 `keelson replace {}`, then `etcdctl alarm disarm`",
-                member.label()
-            )
-        } else if error.contains("no leader") {
-            continue;
-        } else {
-            "see its log".to_owned()
-        };
-        found.add(Critical, "alarm", Some(member), fault, remedy);
     }
 }
 

@@ -214,7 +214,7 @@ fn an_alarm_of_all_members_is_one_finding() {
             member.answer = answers(MemberStatus { errors, ..status() });
         }
     });
-    assert_eq!(found(&facts), [at(Critical, "alarm", 1)]);
+    assert_eq!(found(&facts), [at(Critical, "alarm", 2)]);
 }
 
 #[test]

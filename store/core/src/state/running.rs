@@ -38,7 +38,8 @@ pub struct HashReport {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the state of this member differs from the majority's: before entry {index} its hash was \
-     {own:016x}, theirs {agreed:016x}. It serves no client until it has the leader's state"
+     {own:016x}, theirs {agreed:016x}. It serves no client until it has the leader's state, which \
+     it gets by itself; if this happens again, test its memory and disk, then replace it"
 )]
 pub struct Divergence {
     /// The entry of the comparison that showed it.
