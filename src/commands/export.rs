@@ -197,8 +197,8 @@ fn text(config: &keelson_store::Config, exported: Exported) -> String {
         text += "etcd 3.4 and 3.5 serve v2 keys with --enable-v2; etcd 3.6 and later do not start \
                  on them: delete them first.\n";
     }
-    for (id, name) in exported.dropped {
-        text += &format!("The source's member {id:x} ({name}) is not in the new cluster.\n");
+    for member in exported.dropped {
+        text += &format!("The source's member {member}.\n");
     }
     text
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use keelson_store::import::{self, ImportError};
+use keelson_store::import::{self, ImportError, Unread};
 use tokio::runtime::Builder;
 
 use super::new_member::{NewEngine, NewMember, NewMemberError};
@@ -70,8 +70,20 @@ impl ImportArguments {
             imported.v2_index,
             imported.entries
         );
-        for (id, name) in imported.dropped {
-            text += &format!("The etcd's member {id:x} ({name}) is not in the new cluster.\n");
+        if let Some(Unread {
+            path,
+            offset,
+            bytes,
+        }) = imported.unread
+        {
+            text += &format!(
+                "{}: {bytes} bytes from byte {offset} on are no whole record and were left out, \
+                 as etcd would: a write that was cut off.\n",
+                path.display()
+            );
+        }
+        for member in imported.dropped {
+            text += &format!("The etcd's member {member}.\n");
         }
         Ok(text)
     }

@@ -90,8 +90,8 @@ impl RestoreArguments {
             ),
             (by, false) => format!("It is raised by {by}.\n"),
         };
-        for (id, name) in restored.dropped {
-            text += &format!("The snapshot's member {id:x} ({name}) is not in the new cluster.\n");
+        for member in restored.dropped {
+            text += &format!("The snapshot's member {member}.\n");
         }
         Ok(text)
     }

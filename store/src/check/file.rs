@@ -41,7 +41,7 @@ pub fn check_file(path: &Path) -> Result<CheckReport, CheckError> {
 
 /// Decodes the rows of the small buckets; returns their number.
 fn small_rows(file: &SnapshotFile) -> Result<usize, RestoreError> {
-    let mut count = crate::snapshot::restore::members(file)?.len();
+    let mut count = crate::snapshot::dropped::members(file)?.len();
     file.rows(buckets::LEASE, |row| {
         count += 1;
         let lease = LeaseRow::decode(row.value).map(drop);

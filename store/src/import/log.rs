@@ -8,6 +8,7 @@ use prost::Message;
 
 use super::messages::{RaftEntry, Record, StoredHardState};
 use super::state::ImportError;
+use super::tail::{self, Unread, frame};
 use crate::disk::{Disk, ReadOnlyFile, RealDisk};
 
 const ENTRY: i64 = 2;
@@ -23,6 +24,8 @@ pub(super) struct EtcdLog {
     entries: Vec<Place>,
     pub(super) commit: u64,
     pub(super) term: u64,
+    /// What its end has that is no whole record.
+    pub(super) unread: Option<Unread>,
 }
 
 /// The place of an entry.
@@ -48,6 +51,7 @@ impl EtcdLog {
             entries: Vec::new(),
             commit: 0,
             term: 0,
+            unread: None,
         };
         // The names begin with the number of the segment, in hexadecimal digits of one length.
         for name in names.iter().filter(|name| name.ends_with(".wal")) {
@@ -62,23 +66,25 @@ impl EtcdLog {
         Ok(log)
     }
 
-    /// The committed entries above an index, in order.
+    /// The entries above an index up to `end`, in order. What is committed ends at
+    /// [`EtcdLog::commit`] or later: a state may include more.
     ///
     /// # Errors
-    /// The log does not reach back to it.
-    pub(super) fn committed_after(
+    /// [`ImportError::Gap`]: the log does not have all of them.
+    pub(super) fn entries(
         &self,
         index: u64,
+        end: u64,
     ) -> Result<impl Iterator<Item = Result<RaftEntry, ImportError>>, ImportError> {
-        let first = self.entries.first().map(|place| place.index);
-        if first.is_some_and(|first| index + 1 < first) && index < self.commit {
-            return Err(ImportError::Gap {
-                holds: index,
-                begins: first.unwrap_or_default(),
-            });
+        let ends = self.entries.first().zip(self.entries.last());
+        let log = ends.map(|(first, last)| (first.index, last.index));
+        let is_whole = log.is_some_and(|(first, last)| first <= index + 1 && end <= last);
+        if index < end && !is_whole {
+            let holds = index;
+            return Err(ImportError::Gap { holds, end, log });
         }
         let places = self.entries.iter();
-        let places = places.filter(move |place| index < place.index && place.index <= self.commit);
+        let places = places.filter(move |place| index < place.index && place.index <= end);
         Ok(places.map(|place| self.entry(*place)))
     }
 
@@ -94,36 +100,70 @@ impl EtcdLog {
         let end = file
             .size_bytes()
             .map_err(|error| ImportError::io(path, error))?;
+        let is_last = segment + 1 == self.segments.len();
         let mut offset = 0;
         while offset + 8 <= end {
             let word = self.read(segment, offset, 8)?;
             let word = word[..].try_into().map_or(0, u64::from_le_bytes);
-            let (bytes, padding) = frame(word);
-            let place = Place {
+            let mut place = Place {
                 index: 0,
                 segment,
                 offset: offset + 8,
-                bytes,
+                bytes: 0,
             };
             // What follows was allocated and never written, or was cut off by a crash.
             if word == 0 {
                 break;
             }
+            let sizes = frame(word).ok_or_else(|| self.damaged(place, "a length that is none"));
+            let (bytes, padding) = sizes?;
+            place.bytes = bytes;
             let next = place.offset.saturating_add(bytes).saturating_add(padding);
-            let is_last = segment + 1 == self.segments.len();
-            if end < next || RECORD_BYTES_MAX < bytes {
-                return match is_last {
-                    true => Ok(()),
-                    false => Err(self.damaged(place, "a record beyond the end")),
-                };
-            }
-            let taken = self.take(place, sum);
+            let taken = match next <= end && bytes <= RECORD_BYTES_MAX {
+                true => self.take(place, sum),
+                false => Err(self.damaged(place, "a record beyond the end")),
+            };
             match taken {
-                Err(ImportError::Damaged { .. }) if is_last && self.is_torn(place)? => break,
+                Err(ImportError::Damaged { .. })
+                    if is_last && self.is_cut_off(place, next, *sum)? =>
+                {
+                    break;
+                }
                 other => other?,
             }
             offset = next;
         }
+        if is_last {
+            self.note_unread(offset)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a record that is not whole is the log's last one.
+    fn is_cut_off(&self, place: Place, next: u64, sum: u32) -> Result<bool, ImportError> {
+        let (path, file) = &self.segments[place.segment];
+        let size = file.size_bytes();
+        let size = size.map_err(|error| ImportError::io(path, error))?;
+        let holds = tail::holds_records(file, (place.offset, next.min(size)), place.bytes, sum);
+        if holds.map_err(|error| ImportError::io(path, error))? {
+            return Ok(false);
+        }
+        Ok(size < next || RECORD_BYTES_MAX < place.bytes || self.is_torn(place)?)
+    }
+
+    /// Notes what the last segment has behind its last whole record.
+    fn note_unread(&mut self, offset: u64) -> Result<(), ImportError> {
+        let Some((path, file)) = self.segments.last() else {
+            return Ok(());
+        };
+        let bytes = tail::written_bytes(file, offset);
+        let bytes = bytes.map_err(|error| ImportError::io(path, error))?;
+        let path = path.clone();
+        self.unread = (bytes != 0).then_some(Unread {
+            path,
+            offset,
+            bytes,
+        });
         Ok(())
     }
 
@@ -204,10 +244,4 @@ impl EtcdLog {
             what: format!("at {}: {what}", place.offset),
         }
     }
-}
-
-/// The bytes of a frame's record, and of the padding behind it.
-fn frame(word: u64) -> (u64, u64) {
-    let padding = if word >> 63 == 1 { word >> 56 & 7 } else { 0 };
-    (word & (u64::MAX >> 8), padding)
 }

@@ -5,6 +5,10 @@ mod apply;
 mod log;
 mod messages;
 mod state;
+mod tail;
+#[cfg(test)]
+mod tests;
 mod v2;
 
 pub use state::{ImportError, Imported, import};
+pub use tail::Unread;

@@ -12,13 +12,14 @@ use prost::Message;
 use super::apply;
 use super::log::EtcdLog;
 use super::messages::{InternalRequest, RaftEntry, V2Request};
+use super::tail::Unread;
 use super::v2::{self, V2Store};
 use crate::Config;
 use crate::disk::{Disk, ReadOnlyFile, RealDisk};
 use crate::snapshot::directory::NewDirectory;
 use crate::snapshot::hash_kv::compacted;
 use crate::snapshot::restore::{RestoreError, fill, fill_alarms, word};
-use crate::snapshot::{InputError, SnapshotFile, buckets};
+use crate::snapshot::{DroppedMember, InputError, SnapshotFile, buckets};
 
 /// Bytes of applied rows that are written to the engine at once.
 const FLUSH_BYTES: u64 = 32 << 20;
@@ -34,8 +35,10 @@ pub struct Imported {
     pub v2_index: u64,
     /// The entries of the log that were not in the database or the v2 snapshot.
     pub entries: u64,
-    /// The members of the etcd, which are not in the new cluster: ids and names.
-    pub dropped: Vec<(u64, String)>,
+    /// What the end of the log has that is no whole record, and was left out.
+    pub unread: Option<Unread>,
+    /// The members of the etcd, which are not in the new cluster.
+    pub dropped: Vec<DroppedMember>,
 }
 
 /// Why a data directory is not imported.
@@ -63,16 +66,18 @@ pub enum ImportError {
         /// What is wrong.
         what: String,
     },
-    /// Entries are missing.
+    /// Committed entries are missing.
     #[error(
-        "the log begins at entry {begins}, and what it is for ends at entry {holds}: files are \
-         missing. Import the directory of another member"
+        "entries {} to {end} were committed, and {}: files or records are missing. Import the \
+         directory of another member", holds + 1, extent(*log)
     )]
     Gap {
         /// The last entry that the files include.
         holds: u64,
-        /// The first entry of the log.
-        begins: u64,
+        /// The last one that was committed.
+        end: u64,
+        /// The first and the last entry of the log; `None` if it has none.
+        log: Option<(u64, u64)>,
     },
     /// The database cannot be read.
     #[error(transparent)]
@@ -83,6 +88,13 @@ pub enum ImportError {
     /// The new directory cannot be made.
     #[error(transparent)]
     Restore(#[from] RestoreError),
+}
+
+fn extent(log: Option<(u64, u64)>) -> String {
+    match log {
+        Some((first, last)) => format!("the log has {first} to {last}"),
+        None => "the log has none".to_owned(),
+    }
 }
 
 impl ImportError {
@@ -136,7 +148,10 @@ pub fn import(
     )?;
     let mut state = state.ok_or_else(|| StateError::Damaged("no state".to_owned()))?;
     let mut entries = 0;
-    for entry in source.log.committed_after(held.first())? {
+    for entry in source
+        .log
+        .entries(held.first(), held.end(source.log.commit))?
+    {
         state.apply(&committed(entry?, held), false)?;
         entries += 1;
         if FLUSH_BYTES < state.unflushed().bytes {
@@ -154,6 +169,7 @@ pub fn import(
         revision,
         v2_index,
         entries,
+        unread: source.log.unread,
         dropped,
     })
 }
@@ -169,6 +185,11 @@ impl Held {
     /// Where the log is needed from.
     fn first(self) -> u64 {
         self.v3.min(self.v2)
+    }
+
+    /// Up to where entries are committed: what a state includes is, too. A hard state may be older.
+    fn end(self, commit: u64) -> u64 {
+        commit.max(self.v3).max(self.v2)
     }
 }
 
@@ -189,31 +210,50 @@ fn refuse_running(wal: &Path) -> Result<(), ImportError> {
     }
 }
 
+/// The database. A leader's snapshot comes as a file beside it, which replaces it after the
+/// snapshot's other half is durable: it is the database if that was the last step (etcd's
+/// `recoverSnapshotBackend`).
+fn database(snap: &Path, v2_index: u64) -> Result<Option<SnapshotFile>, ImportError> {
+    let database = open_database(snap.join("db"))?;
+    let held = match &database {
+        Some(database) => word(database, buckets::CONSISTENT_INDEX)?,
+        None => 0,
+    };
+    if held < v2_index
+        && let Some(received) = open_database(snap.join(format!("{v2_index:016x}.snap.db")))?
+    {
+        return Ok(Some(received));
+    }
+    Ok(database)
+}
+
+fn open_database(path: PathBuf) -> Result<Option<SnapshotFile>, ImportError> {
+    if !RealDisk.exists(&path).unwrap_or_default() {
+        return Ok(None);
+    }
+    // bbolt locks it, and writes pages again that are read here.
+    match SnapshotFile::open_stopped(&path) {
+        Ok(file) => Ok(Some(file)),
+        Err(InputError::Io { error, .. }) if error.kind() == io::ErrorKind::WouldBlock => {
+            Err(ImportError::Running(path))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
 impl StoppedEtcd {
     fn open(from: &Path, wal_dir: Option<&Path>) -> Result<StoppedEtcd, ImportError> {
         let member = from.join("member");
         let wal = wal_dir.map_or_else(|| member.join("wal"), Path::to_path_buf);
-        let path = member.join("snap/db");
-        let exists = |path: &Path| RealDisk.exists(path).unwrap_or_default();
-        if !exists(&wal) {
+        let snap = member.join("snap");
+        if !RealDisk.exists(&wal).unwrap_or_default() {
             return Err(ImportError::Nothing(from.to_owned()));
         }
         refuse_running(&wal)?;
-        let database = match exists(&path) {
-            // bbolt locks it, and writes pages again that are read here.
-            true => Some(
-                SnapshotFile::open_stopped(&path).map_err(|error| match error {
-                    InputError::Io { error, .. } if error.kind() == io::ErrorKind::WouldBlock => {
-                        ImportError::Running(path.clone())
-                    }
-                    error => error.into(),
-                })?,
-            ),
-            false => None,
-        };
+        let v2 = v2::newest(&snap)?;
         Ok(StoppedEtcd {
-            database,
-            v2: v2::newest(&member.join("snap"))?,
+            database: database(&snap, v2.index)?,
+            v2,
             log: EtcdLog::open(&wal)?,
         })
     }
@@ -225,10 +265,15 @@ impl StoppedEtcd {
             v2: self.v2.index,
         };
         let (mut compaction, mut term) = (-1, self.v2.term);
-        if let Some(database) = &self.database {
-            held.v3 = word(database, buckets::CONSISTENT_INDEX)?;
-            compaction = compacted(database)?;
-            term = term.max(word(database, buckets::TERM)?);
+        match &self.database {
+            Some(database) => {
+                held.v3 = word(database, buckets::CONSISTENT_INDEX)?;
+                compaction = compacted(database)?;
+                term = term.max(word(database, buckets::TERM)?);
+            }
+            // It had no v3 keys up to there.
+            None if self.v2.is_of_etcd_2 => held.v3 = self.v2.index,
+            None => {}
         }
         let mut genesis = directory.genesis.clone();
         genesis.mark.index = held.first();

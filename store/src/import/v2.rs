@@ -20,6 +20,8 @@ use crate::go_time::time_ns;
 pub(super) struct V2Store {
     pub(super) index: u64,
     pub(super) term: u64,
+    /// Whether the cluster was of an etcd 2, which has no v3 keys.
+    pub(super) is_of_etcd_2: bool,
     /// Keys and values of rows.
     pub(super) rows: Vec<(Bytes, Bytes)>,
 }
@@ -32,6 +34,15 @@ struct StoredStore {
     watcher_hub: Option<StoredHub>,
 }
 
+impl StoredStore {
+    /// The cluster's version is a key of the part with the members; the first etcd 2 had none.
+    fn is_of_etcd_2(&self) -> bool {
+        let part = self.root.child("0");
+        let version = part.and_then(|part| part.child("version"));
+        version.is_none_or(|version| version.value.starts_with("2."))
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct StoredNode {
@@ -40,6 +51,12 @@ struct StoredNode {
     expire_time: String,
     value: String,
     children: Option<BTreeMap<String, StoredNode>>,
+}
+
+impl StoredNode {
+    fn child(&self, name: &str) -> Option<&StoredNode> {
+        self.children.as_ref()?.get(name)
+    }
 }
 
 #[derive(Deserialize)]
@@ -127,6 +144,7 @@ fn read(bytes: &[u8]) -> Result<V2Store, String> {
     Ok(V2Store {
         index: metadata.index,
         term: metadata.term,
+        is_of_etcd_2: stored.is_of_etcd_2(),
         rows: rows(stored)?,
     })
 }

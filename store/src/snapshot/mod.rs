@@ -4,6 +4,7 @@
 pub(crate) mod buckets;
 mod capture;
 pub(crate) mod directory;
+pub(crate) mod dropped;
 mod export;
 mod file;
 pub(crate) mod hash_kv;
@@ -12,6 +13,7 @@ pub(crate) mod restore;
 mod status;
 mod stream;
 
+pub use dropped::DroppedMember;
 pub use export::{ExportError, Exported, Stopped, export, of_stopped};
 pub use file::FileError;
 pub use hash_kv::{FileHash, hash_kv};

@@ -10,8 +10,9 @@ use keelson_proto::etcdserverpb::AlarmMember;
 use keelson_proto::internal::{AuthMeta, LeaseRow};
 use prost::Message;
 
-use super::buckets::{self, StoredMember};
+use super::buckets;
 use super::directory::NewDirectory;
+use super::dropped::{self, DroppedMember};
 use super::hash_kv::compacted;
 use super::input::{InputError, SnapshotFile};
 use crate::Config;
@@ -37,8 +38,8 @@ pub struct Restored {
     pub identity: (u64, u64),
     /// The store's revision.
     pub revision: i64,
-    /// The members of the snapshot, which are not in the new cluster: ids and names.
-    pub dropped: Vec<(u64, String)>,
+    /// The members of the snapshot, which are not in the new cluster.
+    pub dropped: Vec<DroppedMember>,
 }
 
 /// Why a snapshot is not restored.
@@ -178,7 +179,7 @@ pub(crate) fn word(file: &SnapshotFile, key: &[u8]) -> Result<u64, InputError> {
 pub(crate) fn fill(
     file: &SnapshotFile,
     import: &mut Import,
-) -> Result<Vec<(u64, String)>, RestoreError> {
+) -> Result<Vec<DroppedMember>, RestoreError> {
     file.rows(buckets::KEY, |row| {
         Ok::<_, RestoreError>(import.pair(row.key, row.value)?)
     })?;
@@ -188,7 +189,7 @@ pub(crate) fn fill(
         Ok::<_, RestoreError>(import.lease(lease)?)
     })?;
     fill_auth(file, import)?;
-    members(file)
+    Ok(dropped::members(file)?)
 }
 
 /// Imports the alarms.
@@ -238,16 +239,4 @@ fn fill_auth(file: &SnapshotFile, import: &mut Import) -> Result<(), RestoreErro
         secret: bytes::Bytes::new(),
     })?;
     Ok(())
-}
-
-/// The members of the snapshot.
-pub(crate) fn members(file: &SnapshotFile) -> Result<Vec<(u64, String)>, RestoreError> {
-    let mut members = Vec::new();
-    file.rows(buckets::MEMBERS, |row| {
-        let member: StoredMember = serde_json::from_slice(&row.value)
-            .map_err(|error| file.wrong(buckets::MEMBERS, error))?;
-        members.push((member.id, member.name));
-        Ok::<_, RestoreError>(())
-    })?;
-    Ok(members)
 }

@@ -19,6 +19,7 @@ use keelson_proto::etcdserverpb::Member;
 
 use self::log::LogPlace;
 use super::buckets;
+use super::dropped::{self, DroppedMember};
 use super::file::FileError;
 use super::hash_kv::compacted;
 use super::input::{InputError, SnapshotFile};
@@ -41,8 +42,8 @@ pub struct Exported {
     pub revision: i64,
     /// The index of the v2 tree, and its keys and directories.
     pub v2: (u64, usize),
-    /// The members of the snapshot, which are not in the new cluster: ids and names.
-    pub dropped: Vec<(u64, String)>,
+    /// The members of the snapshot, which are not in the new cluster.
+    pub dropped: Vec<DroppedMember>,
 }
 
 /// Why nothing is exported.
@@ -127,7 +128,7 @@ pub fn export(file: &SnapshotFile, config: &Config) -> Result<Exported, ExportEr
         identity: (cluster.0, member.0),
         revision: database::newest(file)?.max(compacted(file)?),
         v2: (store.index, store.len()),
-        dropped: restore::members(file)?,
+        dropped: dropped::members(file)?,
     })
 }
 
