@@ -11,9 +11,11 @@ use keelson_core::state::auth::AuthRow;
 use keelson_core::state::{Capture, RowKey};
 use keelson_proto::etcdserverpb::Member;
 use keelson_proto::internal::{AuthMeta, AuthUser, ConfState, LeaseRow};
-use keelson_proto::peer::{Row, Rows};
+use keelson_proto::peer::Row;
 use prost::{DecodeError, Message};
 use serde::{Deserialize, Serialize};
+
+use super::file::FileError;
 
 /// The bucket of the pairs.
 pub(super) const KEY: &str = "key";
@@ -68,116 +70,115 @@ struct StoredConfState<'a> {
     auto_leave: bool,
 }
 
-/// Every bucket but those of the pairs and of the v2 tree, by name. etcd's are there even without
-/// rows.
+/// The buckets of etcd in the order of their names. They are there even without rows.
+pub(super) const NAMES: [&str; 10] = [
+    ALARM,
+    AUTH,
+    AUTH_ROLES,
+    AUTH_USERS,
+    CLUSTER,
+    KEY,
+    LEASE,
+    MEMBERS,
+    MEMBERS_REMOVED,
+    META,
+];
+
+/// Calls `visit` for each row of a bucket but that of the pairs, in the order of the keys. There
+/// may be 100,000 leases or users: their rows are made one by one.
 ///
 /// # Errors
-/// A row of the state that cannot be read.
-pub(super) fn small(capture: &Capture) -> Result<BTreeMap<&'static str, Bucket>, DecodeError> {
-    let names = [
-        ALARM,
-        AUTH,
-        AUTH_ROLES,
-        AUTH_USERS,
-        CLUSTER,
-        LEASE,
-        MEMBERS,
-        MEMBERS_REMOVED,
-    ];
-    let mut buckets: BTreeMap<_, _> = names.map(|name| (name, Bucket::new())).into();
-    buckets.insert(META, meta(capture));
-    if let Some(version) = capture.cluster_version() {
-        let version = Bytes::copy_from_slice(version.as_bytes());
-        put(
-            &mut buckets,
-            CLUSTER,
-            Bytes::from_static(CLUSTER_VERSION),
-            version,
-        );
-    }
-    let downgrade = Bytes::from_static(br#"{"target-version":"","enabled":false}"#);
-    put(
-        &mut buckets,
-        CLUSTER,
-        Bytes::from_static(b"downgrade"),
-        downgrade,
-    );
-    let mut rest = capture.clone().without_pairs_and_tree();
-    while let Some(Rows { table, rows }) = rest.next_small(usize::MAX) {
-        for row in rows {
-            convert(&mut buckets, table, row)?;
+/// Those of `visit`; a row of the state that cannot be read.
+pub(super) fn visit(
+    capture: &Capture,
+    name: &str,
+    visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), FileError>,
+) -> Result<(), FileError> {
+    match name {
+        LEASE => {
+            for Row { key, value } in capture.rows_of(Table::Leases) {
+                // Without our field of it.
+                let lease = LeaseRow {
+                    granted: 0,
+                    ..LeaseRow::decode(value)?
+                };
+                visit(&key, &lease.encode_to_vec())?;
+            }
         }
-    }
-    Ok(buckets)
-}
-
-fn put(buckets: &mut BTreeMap<&'static str, Bucket>, name: &'static str, key: Bytes, row: Bytes) {
-    buckets.entry(name).or_default().insert(key, row);
-}
-
-fn convert(
-    buckets: &mut BTreeMap<&'static str, Bucket>,
-    table: u32,
-    Row { key, value }: Row,
-) -> Result<(), DecodeError> {
-    match u8::try_from(table).ok().and_then(Table::from_number) {
-        Some(Table::Members) => {
-            let member = Member::decode(value)?;
-            let key = Bytes::from(format!("{:x}", member.id));
-            put(buckets, MEMBERS, key, stored(member));
+        AUTH | AUTH_ROLES | AUTH_USERS => visit_auth(capture, name, visit)?,
+        _ => {
+            for (key, row) in few(capture, name)? {
+                visit(&key, &row)?;
+            }
         }
-        Some(Table::Removed) => {
-            let id = key
-                .iter()
-                .fold(0_u64, |id, byte| id << 8 | u64::from(*byte));
-            let (key, row) = (
-                Bytes::from(format!("{id:x}")),
-                Bytes::from_static(b"removed"),
-            );
-            put(buckets, MEMBERS_REMOVED, key, row);
-        }
-        // An alarm of no kind and no member, which a file cannot have.
-        Some(Table::Alarms) if value.is_empty() => {}
-        Some(Table::Alarms) => put(buckets, ALARM, value, Bytes::new()),
-        Some(Table::Leases) => {
-            let lease = LeaseRow::decode(value)?;
-            // Without our field of it.
-            let lease = LeaseRow {
-                granted: 0,
-                ..lease
-            };
-            put(buckets, LEASE, key, lease.encode_to_vec().into());
-        }
-        Some(Table::Auth) => convert_auth(buckets, &key, value)?,
-        Some(Table::Key | Table::Meta | Table::Tree) | None => {}
     }
     Ok(())
 }
 
-fn convert_auth(
-    buckets: &mut BTreeMap<&'static str, Bucket>,
-    key: &Bytes,
-    value: Bytes,
-) -> Result<(), DecodeError> {
-    match AuthRow::of(key) {
-        Some(AuthRow::Meta) => {
-            let meta = AuthMeta::decode(value)?;
-            let enabled = Bytes::from(vec![u8::from(meta.enabled)]);
-            let revision = Bytes::copy_from_slice(&meta.revision.to_be_bytes());
-            put(buckets, AUTH, Bytes::from_static(AUTH_ENABLED), enabled);
-            put(buckets, AUTH, Bytes::from_static(AUTH_REVISION), revision);
+/// The rows of a bucket that has few, and whose order is not that of our table.
+fn few(capture: &Capture, name: &str) -> Result<Bucket, DecodeError> {
+    let mut bucket = Bucket::new();
+    match name {
+        ALARM => {
+            let alarms = capture.rows_of(Table::Alarms).map(|row| row.value);
+            // Without an alarm of no kind and no member, which a file cannot have.
+            let alarms = alarms.filter(|alarm| !alarm.is_empty());
+            bucket.extend(alarms.map(|alarm| (alarm, Bytes::new())));
         }
-        Some(AuthRow::User(name)) => {
-            let user = AuthUser::decode(value)?.user.unwrap_or_default();
-            put(
-                buckets,
-                AUTH_USERS,
-                key.slice_ref(name),
-                user.encode_to_vec().into(),
-            );
+        CLUSTER => bucket = cluster(capture),
+        META => bucket = meta(capture),
+        MEMBERS => {
+            for Row { value, .. } in capture.rows_of(Table::Members) {
+                let member = Member::decode(value)?;
+                bucket.insert(format!("{:x}", member.id).into(), stored(member));
+            }
         }
-        Some(AuthRow::Role(name)) => put(buckets, AUTH_ROLES, key.slice_ref(name), value),
-        None => {}
+        MEMBERS_REMOVED => {
+            for Row { key, .. } in capture.rows_of(Table::Removed) {
+                let id = key
+                    .iter()
+                    .fold(0_u64, |id, byte| id << 8 | u64::from(*byte));
+                bucket.insert(format!("{id:x}").into(), Bytes::from_static(b"removed"));
+            }
+        }
+        _ => {}
+    }
+    Ok(bucket)
+}
+
+fn cluster(capture: &Capture) -> Bucket {
+    let downgrade = br#"{"target-version":"","enabled":false}"#;
+    let mut bucket = Bucket::from([(
+        Bytes::from_static(b"downgrade"),
+        Bytes::from_static(downgrade),
+    )]);
+    if let Some(version) = capture.cluster_version() {
+        let version = Bytes::copy_from_slice(version.as_bytes());
+        bucket.insert(Bytes::from_static(CLUSTER_VERSION), version);
+    }
+    bucket
+}
+
+/// The rows of users, and those of roles, are in the order of their names.
+fn visit_auth(
+    capture: &Capture,
+    name: &str,
+    visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), FileError>,
+) -> Result<(), FileError> {
+    for Row { key, value } in capture.rows_of(Table::Auth) {
+        match (name, AuthRow::of(&key)) {
+            (AUTH, Some(AuthRow::Meta)) => {
+                let meta = AuthMeta::decode(value)?;
+                visit(AUTH_ENABLED, &[u8::from(meta.enabled)])?;
+                visit(AUTH_REVISION, &meta.revision.to_be_bytes())?;
+            }
+            (AUTH_USERS, Some(AuthRow::User(name))) => {
+                let user = AuthUser::decode(value)?.user.unwrap_or_default();
+                visit(name, &user.encode_to_vec())?;
+            }
+            (AUTH_ROLES, Some(AuthRow::Role(name))) => visit(name, &value)?,
+            _ => {}
+        }
     }
     Ok(())
 }

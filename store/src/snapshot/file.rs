@@ -78,20 +78,21 @@ pub(crate) fn write(
 
 /// Buckets in the order of their names, then that of the v2 tree.
 fn fill(mut capture: Capture, builder: &mut Builder, sink: &mut dyn Sink) -> Result<(), FileError> {
-    let mut small = buckets::small(&capture)?;
-    let after = small.split_off(buckets::KEY);
-    for (name, rows) in small {
-        bucket(name, &rows, builder, sink)?;
-    }
-    builder.bucket(buckets::KEY.as_bytes())?;
-    while let Some(Rows { rows, .. }) = capture.next_pairs(STEP_BYTES)? {
-        for row in rows {
-            builder.row(&row.key, &row.value)?;
+    for name in buckets::NAMES {
+        builder.bucket(name.as_bytes())?;
+        if name == buckets::KEY {
+            while let Some(Rows { rows, .. }) = capture.next_pairs(STEP_BYTES)? {
+                for row in rows {
+                    builder.row(&row.key, &row.value)?;
+                }
+                sink.drain(builder)?;
+            }
+            continue;
         }
-        sink.drain(builder)?;
-    }
-    for (name, rows) in after {
-        bucket(name, &rows, builder, sink)?;
+        buckets::visit(&capture, name, &mut |key, row| {
+            builder.row(key, row)?;
+            sink.drain(builder)
+        })?;
     }
     builder.bucket(buckets::TREE.as_bytes())?;
     let mut numbers = 0_u64..;
@@ -105,53 +106,36 @@ fn fill(mut capture: Capture, builder: &mut Builder, sink: &mut dyn Sink) -> Res
     Ok(())
 }
 
-fn bucket(
-    name: &str,
-    rows: &buckets::Bucket,
-    builder: &mut Builder,
-    sink: &mut dyn Sink,
-) -> Result<(), FileError> {
-    builder.bucket(name.as_bytes())?;
-    for (key, row) in rows {
-        builder.row(key, row)?;
-        sink.drain(builder)?;
-    }
-    Ok(())
-}
-
 /// etcd's `Hash` of the file of a capture: CRC-32C over every bucket with its name. Like etcd's, it
 /// is without the index and term of the last entry; the v2 tree is not in it, since etcd has none.
 ///
 /// # Errors
 /// Those of [`FileError`].
 pub(crate) fn hash(mut capture: Capture) -> Result<u32, FileError> {
-    let mut small = buckets::small(&capture)?;
-    let after = small.split_off(buckets::KEY);
     let mut hash = 0;
     let mut add = |bytes: &[u8]| hash = crc32c::crc32c_append(hash, bytes);
-    let add_bucket = |name: &str, rows: &buckets::Bucket, add: &mut dyn FnMut(&[u8])| {
+    for name in buckets::NAMES {
         add(name.as_bytes());
+        if name == buckets::KEY {
+            while let Some(Rows { rows, .. }) = capture.next_pairs(STEP_BYTES)? {
+                for row in rows {
+                    add(&row.key);
+                    add(&row.value);
+                }
+            }
+            continue;
+        }
         let ignored = [buckets::CONSISTENT_INDEX, buckets::TERM];
-        let rows = rows.iter();
-        for (key, row) in
-            rows.filter(|(key, _)| name != buckets::META || !ignored.contains(&&key[..]))
-        {
-            add(key);
-            add(row);
-        }
-    };
-    for (name, rows) in &small {
-        add_bucket(name, rows, &mut add);
-    }
-    add(buckets::KEY.as_bytes());
-    while let Some(Rows { rows, .. }) = capture.next_pairs(STEP_BYTES)? {
-        for row in rows {
-            add(&row.key);
-            add(&row.value);
-        }
-    }
-    for (name, rows) in &after {
-        add_bucket(name, rows, &mut add);
+        buckets::visit(&capture, name, &mut |key, row| {
+            if name != buckets::META || !ignored.contains(&key) {
+                add(key);
+                add(row);
+            }
+            Ok(())
+        })?;
     }
     Ok(hash)
 }
+
+#[cfg(test)]
+mod tests;

@@ -177,11 +177,11 @@ impl Capture {
         self.version.as_deref()
     }
 
-    /// The same state without the pairs and the v2 tree: what is left is small.
-    pub fn without_pairs_and_tree(mut self) -> Capture {
-        self.pairs = None;
-        self.small.retain(|(table, _)| *table != Table::Tree);
-        self
+    /// The rows of a small table that [`Capture::next_small`] has not returned, in the order of
+    /// their keys. Each is encoded when the iterator comes to it.
+    pub fn rows_of(&self, of: Table) -> impl Iterator<Item = Row> {
+        let found = self.small.iter().filter(move |(table, _)| *table == of);
+        found.flat_map(|(_, rows)| rows.iter().cloned().map(Row::from))
     }
 
     /// The next rows, about `max_bytes` of them and at least one. After the last rows comes the
