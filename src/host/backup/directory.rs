@@ -4,10 +4,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use bytes::Bytes;
+use keelson_proto::etcdserverpb::SnapshotResponse;
 use keelson_store::Store;
 use keelson_store::internals::disk::{self, Disk, DiskFile, ReadOnlyFile, RealDisk};
 use tokio::runtime::Handle;
-use tokio_stream::StreamExt;
+use tokio_stream::{Stream, StreamExt};
 
 use super::{BackupError, Saved, name};
 
@@ -26,14 +28,25 @@ pub(super) fn newest(dir: &Path) -> io::Result<Option<SystemTime>> {
     ReadOnlyFile::open(&dir.join(newest))?.modified().map(Some)
 }
 
-/// Saves a snapshot.
-pub(super) async fn save(store: &Store, dir: &Path) -> Result<Saved, BackupError> {
+/// Saves a snapshot. Once `stop` ends, what was written is removed, and
+/// [`BackupError::Stopped`] returned.
+pub(super) async fn save<D: Disk>(
+    disk: D,
+    store: &Store,
+    dir: &Path,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> Result<Saved, BackupError> {
     let (store, dir, runtime) = (store.clone(), dir.to_owned(), Handle::current());
     let saved = tokio::task::spawn_blocking(move || {
+        let pieces = Pieces {
+            runtime,
+            snapshot: Box::pin(store.snapshot()),
+            stop: Box::pin(stop),
+        };
         let part = dir.join(PART);
-        let saved = write(&store, &dir, &part, &runtime);
+        let saved = write(&disk, pieces, &dir, &part);
         if saved.is_err() {
-            let _ = RealDisk.remove(&part);
+            let _ = disk.remove(&part);
         }
         saved
     });
@@ -42,29 +55,60 @@ pub(super) async fn save(store: &Store, dir: &Path) -> Result<Saved, BackupError
     Ok(Saved { place, bytes })
 }
 
+/// A snapshot for a thread that may block.
+struct Pieces<S, F> {
+    runtime: Handle,
+    snapshot: S,
+    stop: F,
+}
+
+impl<S, F> Pieces<S, F>
+where
+    S: Stream<Item = Result<SnapshotResponse, keelson_store::Error>> + Unpin,
+    F: Future<Output = ()> + Unpin,
+{
+    /// The next piece; `None` after the last.
+    fn next(&mut self) -> Result<Option<Bytes>, BackupError> {
+        let Pieces {
+            runtime,
+            snapshot,
+            stop,
+        } = self;
+        runtime.block_on(async {
+            tokio::select! {
+                biased;
+                () = stop => Err(BackupError::Stopped),
+                piece = snapshot.next() => Ok(piece.transpose()?.map(|piece| piece.blob)),
+            }
+        })
+    }
+}
+
 /// Writes a snapshot; returns its path and its size. Blocks the thread.
-fn write(
-    store: &Store,
+fn write<S, F>(
+    disk: &impl Disk,
+    mut pieces: Pieces<S, F>,
     dir: &Path,
     part: &Path,
-    runtime: &Handle,
-) -> Result<(PathBuf, u64), BackupError> {
-    disk::create_dir_durably(&RealDisk, dir)?;
-    if RealDisk.exists(part)? {
-        RealDisk.remove(part)?;
+) -> Result<(PathBuf, u64), BackupError>
+where
+    S: Stream<Item = Result<SnapshotResponse, keelson_store::Error>> + Unpin,
+    F: Future<Output = ()> + Unpin,
+{
+    disk::create_dir_durably(disk, dir)?;
+    if disk.exists(part)? {
+        disk.remove(part)?;
     }
-    let file = RealDisk.create(part)?;
-    let mut pieces = Box::pin(store.snapshot());
+    let file = disk.create(part)?;
     let mut at = 0;
-    while let Some(piece) = runtime.block_on(pieces.next()) {
-        let blob = piece?.blob;
+    while let Some(blob) = pieces.next()? {
         file.write_at(at, &blob)?;
         at += blob.len() as u64;
     }
     file.sync_data()?;
     let path = dir.join(name::now());
-    RealDisk.rename(part, &path)?;
-    RealDisk.sync_dir(dir)?;
+    disk.rename(part, &path)?;
+    disk.sync_dir(dir)?;
     Ok((path, at))
 }
 

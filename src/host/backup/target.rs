@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use keelson_store::Store;
+use keelson_store::internals::disk::RealDisk;
 
 #[cfg(feature = "s3")]
 use super::objects;
@@ -53,10 +54,7 @@ impl BackupTarget {
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> Result<Saved, BackupError> {
         match self {
-            BackupTarget::Directory(dir) => tokio::select! {
-                () = stop => Err(BackupError::Stopped),
-                saved = directory::save(store, dir) => saved,
-            },
+            BackupTarget::Directory(dir) => directory::save(RealDisk, store, dir, stop).await,
             #[cfg(feature = "s3")]
             BackupTarget::Bucket(url) => {
                 let url = url.clone();

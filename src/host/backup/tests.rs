@@ -1,5 +1,9 @@
 //! Snapshots of a store, in a directory and in a bucket that is in memory.
 
+use std::io;
+use std::path::Path;
+
+use keelson_store::internals::disk::sim::SimDisk;
 use keelson_store::internals::disk::{self, Disk, RealDisk};
 
 use super::*;
@@ -68,6 +72,54 @@ async fn a_snapshot_that_fails_harms_nothing_and_a_stop_is_prompt() {
         ..Default::default()
     };
     store.put(put).await.unwrap();
+    store.shutdown().await;
+}
+
+/// Found: the thread wrote on, and left its file.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_ends_a_snapshot_into_a_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(&dir).await;
+    let backups = dir.path().join("backups");
+    let mut polls = 0;
+    // Within the snapshot: it waits for its first piece.
+    let stop = std::future::poll_fn(move |_| {
+        polls += 1;
+        match polls {
+            1 => std::task::Poll::Pending,
+            _ => std::task::Poll::Ready(()),
+        }
+    });
+    let stopped = directory::save(RealDisk, &store, &backups, stop).await;
+    assert!(matches!(stopped, Err(BackupError::Stopped)), "{stopped:?}");
+    assert_eq!(RealDisk.list(&backups).unwrap(), [] as [&str; 0]);
+    store.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_fails_one_snapshot_and_harms_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(&dir).await;
+    let (disk, backups) = (SimDisk::new(), Path::new("/backups"));
+    disk.limit(Some(4096));
+    let never = std::future::pending;
+    let full = directory::save(disk.clone(), &store, backups, never()).await;
+    let Err(BackupError::Disk(error)) = full else {
+        panic!("{full:?}");
+    };
+    assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+    assert_eq!(disk.list(backups).unwrap(), [] as [&str; 0]);
+    let put = keelson_proto::etcdserverpb::PutRequest {
+        key: "key".into(),
+        ..Default::default()
+    };
+    store.put(put).await.unwrap();
+    disk.limit(None);
+    let saved = directory::save(disk.clone(), &store, backups, never()).await;
+    let saved = saved.unwrap();
+    let names = disk.list(backups).unwrap();
+    assert_eq!(names.len(), 1, "{names:?}");
+    assert!(saved.place.ends_with(&names[0]) && 4096 < saved.bytes);
     store.shutdown().await;
 }
 

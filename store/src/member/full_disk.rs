@@ -16,9 +16,9 @@ use crate::{Config, Store};
 
 /// An engine that has no room from some moment on.
 #[derive(Default)]
-struct Filling {
+pub(super) struct Filling {
     rows: MemoryEngine,
-    is_full: AtomicBool,
+    pub(super) is_full: AtomicBool,
 }
 
 impl Engine for Filling {
