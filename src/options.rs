@@ -21,8 +21,8 @@ use keelson_store::config::{
 };
 use keelson_store::edge::Access;
 
-use self::addresses::Addresses;
 pub(crate) use self::addresses::ClientListeners;
+use self::addresses::{Addresses, optional_urls};
 use self::compaction::auto_compaction;
 use self::corruption::{corruption, gates_without_effect, refuse_unusual_times};
 pub(crate) use self::error::OptionsError;
@@ -119,7 +119,7 @@ impl MemberOptions {
             options_tls::peer_tls(values, &urls.listen_peer, &mut warnings)?;
         warnings.extend(options_tls::open_to_all(&urls.listen_peer, &peer_tls));
         warnings.extend(rates::bursts_without_limit(values));
-        let metrics = metrics_urls(values)?;
+        let metrics = optional_urls(values, "listen-metrics-urls")?;
         let mut config = config(values, &urls)?;
         config.peer_tls = peer_tls;
         config.validate()?;
@@ -146,16 +146,6 @@ impl MemberOptions {
             warnings,
         })
     }
-}
-
-/// `--listen-metrics-urls`.
-fn metrics_urls(values: &Values) -> Result<Vec<Url>, OptionsError> {
-    let urls = match values.text("listen-metrics-urls") {
-        "" => Vec::new(),
-        _ => values.urls("listen-metrics-urls"),
-    };
-    check_bindable(&urls)?;
-    Ok(urls)
 }
 
 /// The scheduled snapshots, if there are to be any.

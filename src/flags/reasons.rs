@@ -22,8 +22,6 @@ pub(super) const WAITS: &str = "a member serves once it can; requests wait until
 pub(super) const ONE_ADDRESS: &str = "gRPC is served on --listen-client-urls";
 
 pub(super) const NO_SAMPLING: &str = "every line is written";
-/// Of `--listen-client-http-urls`.
-pub(super) const ONE_PORT: &str = "one port serves gRPC and HTTP: give it in --listen-client-urls";
 /// Of `--enable-grpc-gateway`.
 pub(super) const GATEWAY: &str =
     "the JSON gateway is always on; keep clients from /v3 with a firewall or a proxy";

@@ -25,8 +25,8 @@ group! { MEMBER, "Member",
         "List of URLs to listen on for peer traffic.";
     "listen-client-urls", Urls, "http://localhost:2379", Works =>
         "List of URLs to listen on for client traffic, gRPC and HTTP alike.";
-    "listen-client-http-urls", MaybeUrls, "", Unsupported(ONE_PORT) =>
-        "List of URLs to listen on for http only client traffic.";
+    "listen-client-http-urls", MaybeUrls, "", Works =>
+        "List of further URLs to listen on for client traffic, which serve gRPC as well.";
     "max-snapshots", Count, "5", Inert(ONE_SNAPSHOT) =>
         "Maximum number of snapshot files to retain (0 is unlimited).";
     "max-wals", Count, "5", Inert(LOG_IS_CUT) =>

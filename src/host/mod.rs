@@ -187,7 +187,7 @@ fn client_tls(wanted: &ClientListeners) -> Result<Option<ServerTls>, StartError>
     Ok(wanted.tls.clone().map(ServerTls::new).transpose()?)
 }
 
-/// Binds the client ports: all of `urls`, and those of `spare` that are free.
+/// Binds the client ports: all of `urls` and `http`, and those of `spare` that are free.
 async fn listen_for_clients(
     wanted: &ClientListeners,
     tls: Option<&ServerTls>,
@@ -195,6 +195,9 @@ async fn listen_for_clients(
     let flag = "listen-client-urls";
     let mut listeners = listen::bind_clients(&wanted.urls, flag, tls).await?;
     let mut urls = wanted.urls.clone();
+    let flag_of_http = "listen-client-http-urls";
+    listeners.extend(listen::bind_clients(&wanted.http, flag_of_http, tls).await?);
+    urls.extend_from_slice(&wanted.http);
     for url in &wanted.spare {
         match listen::bind_clients(std::slice::from_ref(url), flag, None).await {
             Ok(more) => {

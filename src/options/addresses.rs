@@ -2,7 +2,7 @@
 
 use std::net::UdpSocket;
 
-use keelson_store::config::Url;
+use keelson_store::config::{Url, check_bindable};
 use keelson_store::edge::TlsFiles;
 
 use super::OptionsError;
@@ -14,9 +14,11 @@ use crate::options_tls::{self, SelfSigned};
 pub(crate) struct ClientListeners {
     /// URLs that must be bound for the process to start.
     pub(crate) urls: Vec<Url>,
+    /// `--listen-client-http-urls`, which must be bound as well: other ports for the same.
+    pub(crate) http: Vec<Url>,
     /// URLs that are bound if they are free: the second port of etcd 2, which its clients try.
     pub(crate) spare: Vec<Url>,
-    /// The TLS files for the https URLs among `urls`, and those of metrics.
+    /// The TLS files for the https URLs among `urls` and `http`, and those of metrics.
     pub(crate) tls: Option<TlsFiles>,
     /// Their certificate, if it is to be made first.
     pub(crate) self_signed: Option<SelfSigned>,
@@ -31,9 +33,13 @@ impl ClientListeners {
     ) -> Result<ClientListeners, OptionsError> {
         let chosen = ["listen-client-urls", "addr", "bind-addr"];
         let by_default = !chosen.iter().any(|flag| values.is_given(flag));
-        let port = options_tls::client_listeners(values, urls, metrics, warnings)?;
+        let mut http = optional_urls(values, "listen-client-http-urls")?;
+        http.retain(|url| !urls.contains(url));
+        let all = [urls, &http].concat();
+        let port = options_tls::client_listeners(values, &all, metrics, warnings)?;
         Ok(ClientListeners {
             urls: urls.to_vec(),
+            http,
             tls: port.files,
             self_signed: port.self_signed,
             spare: match by_default {
@@ -42,6 +48,16 @@ impl ClientListeners {
             },
         })
     }
+}
+
+/// The URLs of a flag that is empty by default.
+pub(super) fn optional_urls(values: &Values, flag: &str) -> Result<Vec<Url>, OptionsError> {
+    let urls = match values.text(flag) {
+        "" => Vec::new(),
+        _ => values.urls(flag),
+    };
+    check_bindable(&urls)?;
+    Ok(urls)
 }
 
 /// The URLs of a member, with etcd's rules for defaults that follow from other flags.

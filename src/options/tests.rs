@@ -292,6 +292,23 @@ fn deis_hosts_listen_on_two_ports_each() {
     assert_eq!(options.config.verify_bootstrap(|_, _| false), Ok(()));
 }
 
+/// As k3s starts its etcd.
+#[test]
+fn ports_for_http_are_further_client_listeners() {
+    let line = "--listen-client-urls http://127.0.0.1:1 --advertise-client-urls http://127.0.0.1:1";
+    let with = |http: &str| options(&format!("{line} --listen-client-http-urls {http}"));
+    let listeners = with("http://127.0.0.1:1,http://127.0.0.1:2")
+        .expect("good")
+        .listeners;
+    assert_eq!(listeners.urls, [Url::http("127.0.0.1", 1)]);
+    assert_eq!(listeners.http, [Url::http("127.0.0.1", 2)]);
+    with("https://127.0.0.1:2").expect_err("it needs a certificate");
+    refused(
+        &format!("{line} --listen-client-http-urls http://example.com:1"),
+        "expected IP in URL for binding (http://example.com:1)",
+    );
+}
+
 /// Which role a host gets is known only once its disk, and perhaps discovery, have been read.
 #[test]
 fn a_fault_in_the_options_of_the_other_role_is_no_error() {
