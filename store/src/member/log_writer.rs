@@ -92,7 +92,9 @@ impl LogWriter {
             let began = std::time::Instant::now();
             self.metrics.log_bytes.add(self.wal.pending_bytes() as u64);
             self.wal.sync()?;
-            self.metrics.syncs.observe(began.elapsed());
+            let (took, write) = (began.elapsed(), self.wal.write_took());
+            self.metrics.log_writes.observe(write);
+            self.metrics.syncs.observe(took.saturating_sub(write));
         }
         if self.fatal.is_raised() {
             return Ok(());

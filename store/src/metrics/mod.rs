@@ -7,6 +7,7 @@ mod compactions;
 mod defragmentations;
 mod files;
 mod peers;
+mod prefixes;
 mod ranges;
 mod state;
 mod text;
@@ -79,6 +80,8 @@ impl MemberMetrics {
 pub(crate) struct MemberMetrics {
     /// The durations of the log's fsyncs.
     pub(crate) syncs: Histogram,
+    /// The durations of the log's writes before them.
+    pub(crate) log_writes: Histogram,
     /// The bytes written to the log.
     pub(crate) log_bytes: Count,
     /// The durations of the engine's commits.

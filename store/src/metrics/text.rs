@@ -8,7 +8,8 @@ use keelson_port::metrics::Exposition;
 use keelson_port::{certificate_ends, file_readings};
 use keelson_proto::etcdserverpb::AlarmType;
 
-use super::{certificates, files, peers};
+use super::{certificates, files, peers, prefixes};
+use crate::edge::Backend;
 use crate::{Store, version};
 
 /// Name, help text and value of a metric with one series.
@@ -42,6 +43,7 @@ impl Store {
         self.watch_text(out);
         self.lease_text(out);
         self.network_text(out);
+        self.prefix_text(out);
         if let Some(traces) = &self.inner.traces {
             traces.write(out);
         }
@@ -75,10 +77,30 @@ impl Store {
         };
         let help = "Current backend storage quota size in bytes.";
         out.gauge("etcd_server_quota_backend_bytes", help, quota);
+        self.feature_text(out);
         self.alarm_text(out);
         self.divergence_text(out);
         certificates::write(out, certificate_ends());
         files::write(out, &file_readings());
+    }
+
+    /// Of etcd's feature gates, those that have an effect.
+    fn feature_text(&self, out: &mut Exposition) {
+        let name = "etcd_server_feature_enabled";
+        out.begin(
+            name,
+            "Whether or not a feature is enabled. 1 is enabled, 0 is not.",
+            "gauge",
+        );
+        let checks = self.config().corruption;
+        let gates = [
+            ("CompactHashCheck", checks.compactions_ms != 0),
+            ("InitialCorruptCheck", checks.at_start),
+        ];
+        for (gate, is_enabled) in gates {
+            let labels = [("name", gate), ("stage", "ALPHA")];
+            out.series(name, &labels, u64::from(is_enabled));
+        }
     }
 
     fn divergence_text(&self, out: &mut Exposition) {
@@ -237,6 +259,11 @@ impl Store {
                 &metrics.syncs,
             ),
             (
+                "etcd_disk_wal_write_duration_seconds",
+                "The latency distributions of write called by WAL.",
+                &metrics.log_writes,
+            ),
+            (
                 "etcd_disk_backend_commit_duration_seconds",
                 "The latency distributions of commit called by backend.",
                 &metrics.commits,
@@ -287,6 +314,12 @@ impl Store {
                 ),
             ],
         );
+    }
+
+    fn prefix_text(&self, out: &mut Exposition) {
+        if !Backend::auth(self).enabled {
+            prefixes::write(out, self.inner.account.read().prefixes);
+        }
     }
 
     fn network_text(&self, out: &mut Exposition) {

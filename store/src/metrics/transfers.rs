@@ -69,25 +69,43 @@ impl Drop for Transfer {
     }
 }
 
-/// The snapshots from each peer that has sent one.
+/// The snapshots from each peer that has sent one, and its streams of messages that broke.
 #[derive(Debug, Default)]
-pub struct ReceivedSnapshots(Mutex<BTreeMap<MemberId, Arc<TransferCounts>>>);
+pub struct ReceivedSnapshots {
+    snapshots: Mutex<BTreeMap<MemberId, Arc<TransferCounts>>>,
+    broken_streams: Mutex<BTreeMap<MemberId, u64>>,
+}
 
 impl ReceivedSnapshots {
     /// A snapshot from a member begins.
     pub(crate) fn begin(&self, from: MemberId) -> Transfer {
-        Transfer::begin(Arc::clone(self.0.lock().entry(from).or_default()))
+        Transfer::begin(Arc::clone(self.snapshots.lock().entry(from).or_default()))
+    }
+
+    /// A member's stream of messages could not be read on.
+    pub(crate) fn stream_broke(&self, from: MemberId) {
+        *self.broken_streams.lock().entry(from).or_default() += 1;
     }
 
     /// Writes their series.
     pub(super) fn write(&self, out: &mut Exposition) {
         let all: Vec<_> = self
-            .0
+            .snapshots
             .lock()
             .iter()
             .map(|(from, counts)| (from.to_string(), Arc::clone(counts)))
             .collect();
         write(out, &RECEIVED, &all);
+        let broken = self.broken_streams.lock();
+        if broken.is_empty() {
+            return;
+        }
+        let name = "etcd_network_peer_received_failures_total";
+        let help = "The total number of receive failures from peers.";
+        out.begin(name, help, "counter");
+        for (from, count) in broken.iter() {
+            out.series(name, &[("From", &from.to_string())], count);
+        }
     }
 }
 

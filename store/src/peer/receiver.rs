@@ -167,7 +167,8 @@ impl<I: Inbox, S: SnapshotSink> Peer for PeerService<I, S> {
         let caller = self.admit(&request).await?;
         let mut envelopes = request.into_inner();
         let mut received = ReceivedNumbers::default();
-        while let Some(envelope) = envelopes.message().await? {
+        let broke = |_: &Status| self.received.stream_broke(caller.from);
+        while let Some(envelope) = envelopes.message().await.inspect_err(broke)? {
             self.still_belongs(&caller)?;
             if received.take(envelope.sequence) {
                 self.inbox.deliver(caller.from, envelope.messages);

@@ -13,6 +13,7 @@ use keelson_core::member::weight;
 use keelson_core::{ClusterId, MemberId};
 use keelson_port::ClientTls;
 use keelson_proto::peer::PeerMessage;
+use keelson_proto::peer::peer_message::Message;
 use parking_lot::RwLock;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -213,8 +214,11 @@ impl Links {
         let open = self.links.read();
         let link = open.links.get(&to).ok_or(SendError::NoLink);
         let sent = link.and_then(|link| {
+            let is_heartbeat = is_heartbeat(&message);
             let sent = link.send(message);
-            link.counts.failures.add(sent.is_err().into());
+            if sent.is_err() {
+                link.counts.dropped(is_heartbeat);
+            }
             sent
         });
         drop(open);
@@ -304,6 +308,13 @@ impl Link {
         let queued = self.queue.try_send((message, queued));
         queued.map_err(|_| SendError::Full)
     }
+}
+
+/// Whether a leader's heartbeat is lost with a message.
+fn is_heartbeat(message: &PeerMessage) -> bool {
+    /// raft-rs's number.
+    const HEARTBEAT: u32 = 8;
+    matches!(&message.message, Some(Message::Raft(raft)) if raft.kind == HEARTBEAT)
 }
 
 /// An unpredictable number: the standard library seeds its hash maps from the system's randomness.

@@ -122,7 +122,7 @@ impl Account {
     }
 
     /// What was counted.
-    fn read(&self) -> UsageResponse {
+    pub(crate) fn read(&self) -> UsageResponse {
         let mut usage = UsageResponse {
             counted_ms: u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX),
             ..UsageResponse::default()

@@ -31,6 +31,7 @@ mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use keelson_core::{ClusterId, Entry, HardState, Index, LastIncluded, MemberId, Term};
 
@@ -130,6 +131,8 @@ pub struct Wal<D: Disk> {
     active: Active<D::File>,
     spares: Spares<D::File>,
     poisoned: Option<String>,
+    /// How long the write before the last sync has taken.
+    write_took: Duration,
     _lock: D::Lock,
 }
 
@@ -188,6 +191,11 @@ impl<D: Disk> Wal<D> {
         }
         let synced = self.write_pending().and_then(|()| self.drop_obsolete());
         self.poison_on_error(synced)
+    }
+
+    /// How long the write of the last [`Wal::sync`] has taken, without the fdatasync.
+    pub fn write_took(&self) -> Duration {
+        self.write_took
     }
 
     /// Moves the mark to `index`, which has `term`, durably: entries up to it are no longer

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use keelson_core::{HardState, Index, LastIncluded};
 
@@ -76,6 +77,7 @@ impl<D: Disk> Wal<D> {
             frame: Vec::new(),
             pending_first: None,
             pending_last: Index(0),
+            write_took: Duration::ZERO,
             sealed: recovery.sealed,
             active: Active {
                 seed: frame::seed(identity, recovery.active.sequence),

@@ -1,5 +1,7 @@
 //! Turns batches into frames, rotates segments, and removes obsolete ones.
 
+use std::time::Instant;
+
 use keelson_core::Index;
 
 use super::active::{begin_segment, first_offset};
@@ -22,8 +24,10 @@ impl<D: Disk> Wal<D> {
         let FramesEnd { offset, crc, .. } = active.end;
         let crc = frame::seal(&mut self.frame, &self.pending, active.seed, offset, crc);
         let end = offset + self.frame.len() as u64;
+        let began = Instant::now();
         active.write(offset, &self.frame)?;
         active.zero_ahead(end)?;
+        self.write_took = began.elapsed();
         active.sync(self.config)?;
         active.end = FramesEnd {
             last_frame: offset,

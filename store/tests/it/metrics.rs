@@ -72,6 +72,25 @@ pub(crate) async fn serve(store: Store) -> anyhow::Result<(String, String)> {
     Ok(urls)
 }
 
+/// Of a member with three puts.
+fn check_further(series: &[Series]) {
+    for name in ["fsync", "write"] {
+        let name = format!("etcd_disk_wal_{name}_duration_seconds_count");
+        assert!(value(series, &name, None) > 0.0, "{name}");
+    }
+    let gate = Some(("name", "CompactHashCheck"));
+    assert_eq!(value(series, "etcd_server_feature_enabled", gate), 0.0);
+    let writes = Some(("type", "write"));
+    let name = "keelson_prefix_requests_total";
+    assert_eq!(value(series, name, writes), 3.0);
+    for name in [
+        "etcd_server_heartbeat_send_failures_total",
+        "keelson_proxies_seen",
+    ] {
+        assert_eq!(value(series, name, None), 0.0, "{name}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn alerts_and_dashboard_find_their_series() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
@@ -124,8 +143,7 @@ async fn alerts_and_dashboard_find_their_series() -> anyhow::Result<()> {
     let failed = Some(("success", "false"));
     let name = "etcd_server_range_duration_seconds_count";
     assert_eq!(value(&series, name, failed), 1.0);
-    let name = "etcd_disk_wal_fsync_duration_seconds_count";
-    assert!(value(&series, name, None) > 0.0);
+    check_further(&series);
     // The client port has the same.
     let (_, text) = get(&format!("{clients}/metrics")).await?;
     let of_clients = exposition::read(&text)?;

@@ -9,6 +9,7 @@ mod checks;
 mod clients;
 mod keys;
 mod methods;
+mod proxies;
 mod rates;
 mod text;
 
@@ -28,6 +29,7 @@ use clients::ClientVersions;
 pub(crate) use keys::{COUNTED, Counted, KeyCounts};
 use methods::METHODS;
 pub(crate) use methods::Method;
+use proxies::SeenProxies;
 pub(crate) use rates::RateCounts;
 
 use crate::traces::ServerSpan;
@@ -71,6 +73,7 @@ struct Counts {
     checks: Checks,
     keys: KeyCounts,
     rates: RateCounts,
+    proxies: SeenProxies,
 }
 
 /// The counts of a method.
@@ -102,6 +105,7 @@ impl CallMetrics {
             checks: Checks::default(),
             keys: KeyCounts::default(),
             rates: RateCounts::default(),
+            proxies: SeenProxies::default(),
         }))
     }
 
@@ -114,6 +118,11 @@ impl CallMetrics {
     /// Counts a check of `/livez` or `/readyz`.
     pub(crate) fn checked(&self, kind: &'static str, name: &'static str, succeeded: bool) {
         self.0.checks.note(kind, name, succeeded);
+    }
+
+    /// Notes the proxy that a request has come from, if it has.
+    pub(crate) fn proxied(&self, headers: &HeaderMap) {
+        self.0.proxies.note(headers, Instant::now());
     }
 
     /// The counts of requests for v2 keys.

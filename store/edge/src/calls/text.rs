@@ -53,6 +53,7 @@ impl CallMetrics {
         self.0.checks.write(out);
         self.0.keys.write(out);
         self.0.rates.write(out);
+        self.0.proxies.write(out);
     }
 
     fn each(

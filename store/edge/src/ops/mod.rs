@@ -18,7 +18,7 @@ use super::calls::CallMetrics;
 
 /// The routes of the client port, without a fallback, so that other routers can be merged in.
 pub fn client_router<B: Backend>(backend: B, calls: CallMetrics) -> Router {
-    let version = any(version::version::<B>).with_state(backend.clone());
+    let version = any(version::of_client::<B>).with_state((backend.clone(), calls.clone()));
     let vars = any(vars::vars::<B>).with_state(backend.clone());
     let profiles = match backend.serves_profiles() {
         true => profile::router(backend.clone()),

@@ -2,10 +2,11 @@
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::Method;
+use http::{HeaderMap, Method};
 use serde::Serialize;
 
 use crate::backend::Backend;
+use crate::calls::CallMetrics;
 use crate::go;
 
 #[derive(Serialize)]
@@ -13,6 +14,16 @@ struct VersionBody {
     etcdserver: String,
     etcdcluster: String,
     storage: String,
+}
+
+/// On the client port, where proxies check this member.
+pub(super) async fn of_client<B: Backend>(
+    method: Method,
+    headers: HeaderMap,
+    State((backend, calls)): State<(B, CallMetrics)>,
+) -> Response {
+    calls.proxied(&headers);
+    version(method, State(backend)).await
 }
 
 pub(super) async fn version<B: Backend>(method: Method, State(backend): State<B>) -> Response {

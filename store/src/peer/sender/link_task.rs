@@ -16,7 +16,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Status};
 use tracing::{debug, info};
 
-use super::{Numbering, PeerEvent, PeerListener, Queued};
+use super::{Numbering, PeerEvent, PeerListener, Queued, is_heartbeat};
 use crate::config::Url;
 use crate::metrics::LinkCounts;
 use crate::peer::connect::{self, ConnectError};
@@ -89,12 +89,12 @@ impl LinkTask {
                 Err(ConnectError::Other(why)) => self.link_log.failed(&self.address, &why),
             }
             // The waiting messages are stale by the time the peer is back.
-            let mut dropped = 0;
-            while messages.try_recv().is_ok() {
-                dropped += 1;
+            let mut is_lost = false;
+            while let Ok((message, _)) = messages.try_recv() {
+                self.counts.dropped(is_heartbeat(&message));
+                is_lost = true;
             }
-            self.counts.failures.add(dropped);
-            if dropped != 0 {
+            if is_lost {
                 (self.listener)(PeerEvent::Lost(peer));
             }
             let _ = tokio::time::timeout(retry, self.addresses.changed()).await;
