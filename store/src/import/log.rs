@@ -88,6 +88,11 @@ impl EtcdLog {
         Ok(places.map(|place| self.entry(*place)))
     }
 
+    /// The last entry; 0 if there is none.
+    pub(super) fn last(&self) -> u64 {
+        self.entries.last().map_or(0, |place| place.index)
+    }
+
     fn entry(&self, place: Place) -> Result<RaftEntry, ImportError> {
         let data = self.read(place.segment, place.offset, place.bytes)?;
         let record = Record::decode(data).map_err(|error| self.damaged(place, error))?;

@@ -17,6 +17,7 @@ use super::v2::{self, V2Store};
 use crate::Config;
 use crate::disk::{Disk, ReadOnlyFile, RealDisk};
 use crate::snapshot::directory::NewDirectory;
+use crate::snapshot::dropped;
 use crate::snapshot::hash_kv::compacted;
 use crate::snapshot::restore::{RestoreError, fill, fill_alarms, word};
 use crate::snapshot::{DroppedMember, InputError, SnapshotFile, buckets};
@@ -148,10 +149,7 @@ pub fn import(
     )?;
     let mut state = state.ok_or_else(|| StateError::Damaged("no state".to_owned()))?;
     let mut entries = 0;
-    for entry in source
-        .log
-        .entries(held.first(), held.end(source.log.commit))?
-    {
+    for entry in source.log.entries(held.first(), source.end(held)?)? {
         state.apply(&committed(entry?, held), false)?;
         entries += 1;
         if FLUSH_BYTES < state.unflushed().bytes {
@@ -256,6 +254,27 @@ impl StoppedEtcd {
             v2,
             log: EtcdLog::open(&wal)?,
         })
+    }
+
+    /// The last committed entry. etcd acknowledges a write before its hard state has the commit; a
+    /// member that is the only voter commits at its start what its log has.
+    fn end(&self, held: Held) -> Result<u64, ImportError> {
+        let known = held.end(self.log.commit);
+        let members = match &self.database {
+            Some(database) => dropped::members(database)?.len(),
+            None => 0,
+        };
+        let last = self.log.last();
+        if members != 1 || last <= known {
+            return Ok(known);
+        }
+        for entry in self.log.entries(held.first(), last)? {
+            // The members of the database may not be the last ones.
+            if entry?.kind != 0 {
+                return Ok(known);
+            }
+        }
+        Ok(last)
     }
 
     /// The place in the log at which the state begins, and what it includes from later entries.

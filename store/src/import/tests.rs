@@ -85,6 +85,19 @@ fn a_database_that_a_leader_has_sent_is_used() {
     assert_eq!(imported.v2_index, 1000);
 }
 
+/// Found: the last write was lost, which etcd had acknowledged before its hard state had it.
+#[test]
+fn the_only_member_has_committed_its_whole_log() {
+    let etcd = EtcdDirectory::new();
+    etcd.log(&log().bytes);
+    for (members, entries) in [(1, 40), (3, 30)] {
+        etcd.members.set(members);
+        etcd.database("db", 10, 7);
+        etcd.v2(10, "3.4.0");
+        assert_eq!(imported(&etcd).unwrap().entries, entries, "{members}");
+    }
+}
+
 /// Found: without a database the whole log was demanded, which a long-lived etcd 2 has removed.
 #[test]
 fn an_etcd_2_needs_its_log_from_its_snapshot_on() {

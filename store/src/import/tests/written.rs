@@ -1,5 +1,6 @@
 //! Files of an etcd, as it writes them.
 
+use std::cell::Cell;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -72,7 +73,11 @@ impl LogBuilder {
 }
 
 /// A data directory.
-pub(super) struct EtcdDirectory(TempDir);
+pub(super) struct EtcdDirectory {
+    dir: TempDir,
+    /// The members in its databases: one at first.
+    pub(super) members: Cell<u64>,
+}
 
 impl EtcdDirectory {
     pub(super) fn new() -> EtcdDirectory {
@@ -80,11 +85,14 @@ impl EtcdDirectory {
         for name in ["member/snap", "member/wal"] {
             std::fs::create_dir_all(dir.path().join(name)).unwrap();
         }
-        EtcdDirectory(dir)
+        EtcdDirectory {
+            dir,
+            members: Cell::new(1),
+        }
     }
 
     pub(super) fn path(&self) -> &Path {
-        self.0.path()
+        self.dir.path()
     }
 
     fn write(&self, name: &str, bytes: &[u8]) {
@@ -109,6 +117,13 @@ impl EtcdDirectory {
         let fill = |builder: &mut Builder| {
             builder.bucket(b"key").unwrap();
             builder.row(&key, &pair.encode_to_vec()).unwrap();
+            builder.bucket(b"members").unwrap();
+            for id in 1..=self.members.get() {
+                let row = format!("{{\"id\":{id},\"name\":\"m{id}\"}}");
+                builder
+                    .row(id.to_string().as_bytes(), row.as_bytes())
+                    .unwrap();
+            }
             builder.bucket(b"meta").unwrap();
             let index = index.to_be_bytes();
             builder.row(b"consistent_index", &index).unwrap();
