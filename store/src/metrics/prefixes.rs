@@ -2,6 +2,7 @@
 //!
 //! `/metrics` needs no user, and prefixes are parts of keys: with auth they are left out.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use keelson_port::metrics::Exposition;
@@ -13,7 +14,7 @@ const TOP: usize = 10;
 /// Writes the series of the top prefixes. A prefix that is not among them any more has none; its
 /// counts go on.
 pub(super) fn write(out: &mut Exposition, mut prefixes: Vec<PrefixUse>) {
-    prefixes.sort_by(|one, other| requests(other).cmp(&requests(one)));
+    prefixes.sort_by_key(|used| Reverse(requests(used)));
     prefixes.truncate(TOP);
     // Two that are not UTF-8 may look the same.
     let mut shown = BTreeSet::new();

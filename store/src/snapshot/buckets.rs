@@ -40,6 +40,9 @@ pub(super) const FINISHED_COMPACT: &[u8] = b"finishedCompactRev";
 pub(super) const SCHEDULED_COMPACT: &[u8] = b"scheduledCompactRev";
 pub(crate) const TERM: &[u8] = b"term";
 
+/// What is done with each row: its key and its value.
+pub(super) type VisitRow<'a> = dyn FnMut(&[u8], &[u8]) -> Result<(), FileError> + 'a;
+
 /// The rows of a bucket, by key.
 pub(super) type Bucket = BTreeMap<Bytes, Bytes>;
 
@@ -92,7 +95,7 @@ pub(super) const NAMES: [&str; 10] = [
 pub(super) fn visit(
     capture: &Capture,
     name: &str,
-    visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), FileError>,
+    visit: &mut VisitRow<'_>,
 ) -> Result<(), FileError> {
     match name {
         LEASE => {
@@ -160,11 +163,7 @@ fn cluster(capture: &Capture) -> Bucket {
 }
 
 /// The rows of users, and those of roles, are in the order of their names.
-fn visit_auth(
-    capture: &Capture,
-    name: &str,
-    visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), FileError>,
-) -> Result<(), FileError> {
+fn visit_auth(capture: &Capture, name: &str, visit: &mut VisitRow<'_>) -> Result<(), FileError> {
     for Row { key, value } in capture.rows_of(Table::Auth) {
         match (name, AuthRow::of(&key)) {
             (AUTH, Some(AuthRow::Meta)) => {
