@@ -116,6 +116,7 @@ impl Subject {
             | Operation::KeepAlive(_) => self.call_lease(operation).await,
             Operation::Watch(request) => self.watches.create(request).await.map(Answer::Watch),
             Operation::CancelWatch(id) => self.watches.cancel(id).await.map(Answer::Watch),
+            Operation::Progress => self.watches.progress().await.map(Answer::Watch),
             _ => self.call_kv(operation).await,
         };
         let mut answer = outcome.unwrap_or_else(|status: Status| {

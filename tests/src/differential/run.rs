@@ -1,5 +1,7 @@
 //! Runs a sequence on two single members and compares every answer.
 
+mod expiry;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -42,6 +44,9 @@ pub async fn run(ours: &Path, theirs: &Path, seed: u64, operations: usize) -> Re
         run.step(&operation).await?;
     }
     run.settle().await?;
+    if !run.differences.enough() {
+        run.expiry().await?;
+    }
     if run.differences.count > 0 {
         bail!(
             "seed {seed}: {} answers differ\n{}",

@@ -7,7 +7,7 @@ use std::time::Duration;
 use keelson_proto::etcdserverpb::watch_client::WatchClient;
 use keelson_proto::etcdserverpb::watch_request::RequestUnion;
 use keelson_proto::etcdserverpb::{
-    WatchCancelRequest, WatchCreateRequest, WatchRequest, WatchResponse,
+    WatchCancelRequest, WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchResponse,
 };
 use keelson_proto::mvccpb::Event;
 use tokio::sync::futures::Notified;
@@ -25,6 +25,9 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 
 /// A response may hold all events since the last compaction.
 const RESPONSE_LIMIT: usize = 256 << 20;
+
+/// The id in an answer about the progress of all watchers.
+const ALL_WATCHERS: i64 = -1;
 
 /// What one watcher received.
 #[derive(Clone, Debug, PartialEq)]
@@ -133,6 +136,15 @@ impl WatchRecorder {
                 Ok(None)
             }
         }
+    }
+
+    /// Requests the progress of all watchers; returns the answer.
+    ///
+    /// # Errors
+    /// The stream has ended.
+    pub async fn progress(&mut self) -> Result<Option<WatchResponse>, Status> {
+        let request = RequestUnion::ProgressRequest(WatchProgressRequest {});
+        self.send(request).await
     }
 
     async fn request(&mut self, union: RequestUnion) -> Result<(), Status> {
@@ -252,6 +264,11 @@ impl Received {
                     end: None,
                 });
             }
+            self.answers.push(response);
+            return;
+        }
+        let is_progress = response.events.is_empty() && !response.canceled;
+        if is_progress && response.watch_id == ALL_WATCHERS {
             self.answers.push(response);
             return;
         }

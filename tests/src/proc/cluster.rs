@@ -69,7 +69,15 @@ impl Cluster {
     /// # Errors
     /// A member does not start or does not serve in time; the text holds the ends of the logs.
     pub async fn start(plan: &Plan) -> Result<Cluster> {
-        let mut cluster = Cluster::create(plan)?;
+        Cluster::start_named(plan, "m").await
+    }
+
+    /// [`Cluster::start`] with another beginning of the members' names, before their numbers.
+    ///
+    /// # Errors
+    /// As [`Cluster::start`].
+    pub async fn start_named(plan: &Plan, name: &str) -> Result<Cluster> {
+        let mut cluster = Cluster::create_named(plan, name)?;
         for member in &mut cluster.members {
             member.start()?;
         }
@@ -82,6 +90,10 @@ impl Cluster {
     /// # Errors
     /// No free ports, or no directory.
     pub fn create(plan: &Plan) -> Result<Cluster> {
+        Cluster::create_named(plan, "m")
+    }
+
+    fn create_named(plan: &Plan, name: &str) -> Result<Cluster> {
         let mut builder = tempfile::Builder::new();
         builder.prefix("keelson-cluster-");
         let dir = match &plan.parent {
@@ -91,7 +103,7 @@ impl Cluster {
         let ports = ports::free(2 * plan.members)?;
         let mut members = Vec::new();
         for (number, pair) in ports.chunks_exact(2).enumerate() {
-            let name = format!("m{}", number + 1);
+            let name = format!("{name}{}", number + 1);
             members.push(Member::new(
                 &plan.binary,
                 dir.path(),

@@ -41,6 +41,8 @@ struct Side {
     proxy: Option<Host>,
     /// The id of the last granted lease, as etcdctl prints it.
     lease: RefCell<String>,
+    /// The id of the last added member, as etcdctl prints it.
+    added: RefCell<String>,
     /// The commands that are running.
     streams: RefCell<Vec<Stream>>,
 }
@@ -51,6 +53,7 @@ impl Side {
             cluster: Cluster::start(&Plan::new(binary, 1)).await?,
             proxy: None,
             lease: RefCell::default(),
+            added: RefCell::default(),
             streams: RefCell::default(),
         })
     }
@@ -186,6 +189,7 @@ async fn etcdctl_may_ask_any_member() -> Result<()> {
 /// Runs a line of the script; returns the masked outcome.
 fn run(etcdctl: &Path, side: &Side, line: &str) -> Result<String> {
     let line = line.replace("{lease}", &side.lease.borrow());
+    let line = line.replace("{added}", &side.added.borrow());
     if line == "stop" {
         let last = side.streams.borrow_mut().pop().context("nothing runs")?;
         return Ok(mask(side, &last.stop()?, ""));
@@ -207,11 +211,16 @@ fn run(etcdctl: &Path, side: &Side, line: &str) -> Result<String> {
     }
     let words: Vec<&str> = arguments.split(' ').collect();
     let (code, out, err) = call(etcdctl, side.endpoint(), &words, &input)?;
-    if let Some((id, _)) = out
-        .strip_prefix("lease ")
-        .and_then(|rest| rest.split_once(" granted"))
-    {
-        side.lease.replace(id.to_owned());
+    for (last, (before, after)) in [
+        (&side.lease, ("lease ", " granted")),
+        (&side.added, ("Member ", " added")),
+    ] {
+        let id = out
+            .strip_prefix(before)
+            .and_then(|rest| rest.split_once(after));
+        if let Some((id, _)) = id {
+            last.replace(id.trim().to_owned());
+        }
     }
     Ok(mask(
         side,

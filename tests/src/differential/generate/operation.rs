@@ -31,4 +31,6 @@ pub enum Operation {
     Watch(WatchCreateRequest),
     /// The end of the watcher with this id.
     CancelWatch(i64),
+    /// A request for the progress of all watchers.
+    Progress,
 }

@@ -9,7 +9,7 @@ use rand::seq::IndexedRandom;
 
 use super::{Generator, LEASES, NO_LEASE, Operation};
 
-/// A lease must outlive the run: the time of an expiry is not determined.
+/// A lease must outlive the generated operations: the time of an expiry is not determined.
 const TTLS: [i64; 4] = [100_000, 1_000_000, 9_000_000_000, 9_000_000_001];
 
 /// The largest number of watchers at a time.

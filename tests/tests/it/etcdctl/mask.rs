@@ -49,6 +49,12 @@ pub(super) fn mask_line(line: &str, arguments: &str) -> Option<String> {
         mask_json(&mut json);
         return Some(json.to_string());
     }
+    if let Some(members) = line.strip_prefix("ETCD_INITIAL_CLUSTER=") {
+        // In the order of their ids.
+        let mut members: Vec<&str> = members.trim_matches('"').split(',').collect();
+        members.sort_unstable();
+        return Some(members.join(","));
+    }
     if line.starts_with('|') {
         return Some(mask_cells(line));
     }
@@ -82,7 +88,7 @@ pub(super) fn mask_line(line: &str, arguments: &str) -> Option<String> {
         match mask_id(last) {
             _ if remaining => "remaining".to_owned(),
             "ID" => format!("{path}/ID"),
-            _ => word.to_owned(),
+            _ => word.split(' ').map(mask_id).collect::<Vec<_>>().join(" "),
         }
     });
     Some(words.collect::<Vec<_>>().join(", "))

@@ -10,6 +10,8 @@ get a -w fields
 get a --prefix --count-only
 get a --prefix --count-only -w fields
 get a b --keys-only
+get --from-key a
+get --from-key b -w json
 get --rev 99 a
 del b --prev-kv
 txn <<< value("a") = "2"\n\nput c 3\nget a\n\nput a 4\n\n
@@ -26,6 +28,7 @@ member list
 member list -w table
 member list -w json
 alarm list
+alarm disarm
 lease grant 1000
 put l/1 one --lease={lease}
 lease timetolive {lease} --keys
@@ -40,6 +43,7 @@ put w/end END
 watch --rev 5 --prefix w/ --prev-kv ~ END
 watch --rev 5 --prefix w/ -w json ~ RU5E
 watch --rev 2 --prefix w/
+watch -i <<< watch --rev 5 --prefix w/ --prev-kv\n ~ END
 lock locked printenv ETCD_LOCK_KEY
 & elect chosen first ~ first
 elect --listen chosen ~ first
@@ -49,7 +53,16 @@ version
 move-leader 77
 member remove 77
 member promote 77
+member update 77
+member update 77 --peer-urls=http://127.0.0.1:9
 member add x --peer-urls=nonsense
+member add x --learner --peer-urls=http://127.0.0.1:9
+member add y --learner --peer-urls=http://127.0.0.1:9
+member update {added} --peer-urls=http://127.0.0.1:19
+member promote {added}
+member remove {added}
+member remove {added}
+member list
 auth status
 user add root:rootpw
 user add root:again

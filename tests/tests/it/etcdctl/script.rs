@@ -5,7 +5,7 @@
 /// - Its standard input follows ` <<< `, with `\n` for the ends of lines.
 /// - A command with ` ~ TEXT` is interrupted once it has printed that text, its last.
 /// - With `& ` before it that is done at the next line `stop`.
-/// - `{lease}` is the last lease that was granted.
+/// - `{lease}` is the last lease that was granted, `{added}` the last member that was added.
 pub(super) const SCRIPT: &str = r#"
 put a 1
 put a 2 --prev-kv
@@ -128,4 +128,11 @@ member update 77 --peer-urls=http://127.0.0.1:9
 member update 77
 member add x
 member add x --peer-urls=nonsense
+member add x --learner --peer-urls=http://127.0.0.1:9
+member add y --learner --peer-urls=http://127.0.0.1:9
+member update {added} --peer-urls=http://127.0.0.1:19
+member promote {added}
+member remove {added}
+member remove {added}
+member list
 "#;
