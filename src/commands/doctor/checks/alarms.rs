@@ -109,9 +109,11 @@ fn raised(found: &mut Findings, facts: &Facts, of: u64, kind: AlarmKind, text: &
             member.label()
         ),
         (AlarmKind::Corrupt, None) => {
-            "writes are refused, and the alarm is of no listed member. Compare the members by \
-             `etcdctl endpoint hashkv --cluster` before anything is removed; replace the one that \
-             is wrong, if there is one, then `etcdctl alarm disarm`"
+            "writes are refused, and the alarm is of no listed member. After a `keelson cutover` \
+             from this cluster that is its fence, also once the member that it named is removed: \
+             leave it. Otherwise compare the members by `etcdctl endpoint hashkv --cluster` before \
+             anything is removed; replace the one that is wrong, if there is one, then `etcdctl \
+             alarm disarm`"
                 .to_owned()
         }
         (AlarmKind::Other, _) => {
@@ -158,6 +160,23 @@ mod tests {
             };
             assert_eq!(finding.member.as_deref(), Some("m3"), "{finding:?}");
             assert!(!finding.remedy.contains("m1"), "{finding:?}");
+        }
+    }
+
+    /// Found: once the member that a cutover's fence names was removed, it was to be disarmed.
+    #[test]
+    fn the_fence_of_a_cutover_is_left() {
+        for text in ["memberID:2 alarm:CORRUPT ", "memberID:9 alarm:CORRUPT "] {
+            let all = found([&[text]; 3]);
+            let [finding] = &all[..] else {
+                panic!("{all:?}");
+            };
+            let remedy = &finding.remedy;
+            let (fence, other) = remedy.split_once("Otherwise").unwrap();
+            assert!(fence.contains("After a `keelson cutover`"), "{remedy}");
+            assert!(fence.contains("leave it"), "{remedy}");
+            assert!(!fence.contains("disarm"), "{remedy}");
+            assert!(other.contains("disarm"), "{remedy}");
         }
     }
 
