@@ -70,6 +70,13 @@ impl ImportArguments {
             imported.v2_index,
             imported.entries
         );
+        if imported.beyond_log != 0 {
+            text += &format!(
+                "The database has {} entries more than the log, and was taken as it is: an etcd up \
+                 to 3.4.20 or 3.5.4 that was killed may leave that. v2 keys lack these entries.\n",
+                imported.beyond_log
+            );
+        }
         if let Some(Unread {
             path,
             offset,

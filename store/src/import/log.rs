@@ -12,7 +12,7 @@ use super::tail::{self, Unread, frame};
 use crate::disk::{Disk, ReadOnlyFile, RealDisk};
 
 const ENTRY: i64 = 2;
-const STATE: i64 = 3;
+pub(super) const STATE: i64 = 3;
 const CHECKSUM: i64 = 4;
 /// The largest record that is read, in bytes.
 const RECORD_BYTES_MAX: u64 = 256 << 20;
@@ -139,6 +139,7 @@ impl EtcdLog {
             offset = next;
         }
         if is_last {
+            self.refuse_hole(segment, offset)?;
             self.note_unread(offset)?;
         }
         Ok(())
@@ -154,6 +155,22 @@ impl EtcdLog {
             return Ok(false);
         }
         Ok(size < next || RECORD_BYTES_MAX < place.bytes || self.is_torn(place)?)
+    }
+
+    /// Refuses an end behind which a hard state has a commit that was not read: this is a hole. Any
+    /// other record may stand there: a crash may keep some sectors of the last write, and lose
+    /// those before.
+    fn refuse_hole(&self, segment: usize, offset: u64) -> Result<(), ImportError> {
+        let (path, file) = &self.segments[segment];
+        let commit = tail::commit_behind(file, offset);
+        let commit = commit.map_err(|error| ImportError::io(path, error))?;
+        if commit <= self.last().max(self.commit) {
+            return Ok(());
+        }
+        Err(ImportError::Damaged {
+            path: path.clone(),
+            what: format!("at {offset}: a hole, behind which entry {commit} was committed"),
+        })
     }
 
     /// Notes what the last segment has behind its last whole record.

@@ -36,6 +36,8 @@ pub struct Imported {
     pub v2_index: u64,
     /// The entries of the log that were not in the database or the v2 snapshot.
     pub entries: u64,
+    /// The entries that the database includes, and neither the log nor the v2 snapshot.
+    pub beyond_log: u64,
     /// What the end of the log has that is no whole record, and was left out.
     pub unread: Option<Unread>,
     /// The members of the etcd, which are not in the new cluster.
@@ -167,6 +169,7 @@ pub fn import(
         revision,
         v2_index,
         entries,
+        beyond_log: source.beyond_log(held),
         unread: source.log.unread,
         dropped,
     })
@@ -183,11 +186,6 @@ impl Held {
     /// Where the log is needed from.
     fn first(self) -> u64 {
         self.v3.min(self.v2)
-    }
-
-    /// Up to where entries are committed: what a state includes is, too. A hard state may be older.
-    fn end(self, commit: u64) -> u64 {
-        commit.max(self.v3).max(self.v2)
     }
 }
 
@@ -256,10 +254,26 @@ impl StoppedEtcd {
         })
     }
 
+    /// Up to where entries are known to be committed: what a state includes is, too, and a hard
+    /// state may be older. An etcd up to 3.4.20 or 3.5.4 may apply entries that its log does not
+    /// have yet, and starts again after a crash at that moment: its database may be ahead of the
+    /// log, but of no log without a record.
+    fn known(&self, held: Held) -> u64 {
+        let v3 = match (self.log.last(), self.log.commit) {
+            (0, 0) => held.v3,
+            (last, _) => held.v3.min(last),
+        };
+        self.log.commit.max(held.v2).max(v3)
+    }
+
+    fn beyond_log(&self, held: Held) -> u64 {
+        held.v3.saturating_sub(self.log.last().max(held.v2))
+    }
+
     /// The last committed entry. etcd acknowledges a write before its hard state has the commit; a
     /// member that is the only voter commits at its start what its log has.
     fn end(&self, held: Held) -> Result<u64, ImportError> {
-        let known = held.end(self.log.commit);
+        let known = self.known(held);
         let members = match &self.database {
             Some(database) => dropped::members(database)?.len(),
             None => 0,

@@ -8,12 +8,13 @@ use std::path::PathBuf;
 
 use prost::Message;
 
-use super::messages::Record;
+use super::log::STATE;
+use super::messages::{Record, StoredHardState};
 use crate::disk::ReadOnlyFile;
 
 /// Bytes that are read at a time.
 const STEP_BYTES: u64 = 1 << 20;
-/// Bytes behind a damaged length that are searched: the size of etcd's segments.
+/// Bytes behind a damaged length, or behind an end, that are searched: the size of etcd's segments.
 const SEARCH_BYTES: u64 = 64 << 20;
 
 /// What the last segment of a log has behind its last whole record.
@@ -60,6 +61,45 @@ pub(super) fn holds_records(
         record_bytes as u64 != counted && crc32c::crc32c_append(sum, data) == crc
     });
     Ok(first || (0..bytes.len()).any(|at| begins_chain(&bytes[at..])))
+}
+
+/// The highest commit of the hard states behind an end of the log, in records that continue each
+/// other's checksums; 0 if there is none.
+pub(super) fn commit_behind(file: &ReadOnlyFile, begin: u64) -> io::Result<u64> {
+    let written = written_bytes(file, begin)?.min(SEARCH_BYTES);
+    let mut bytes = vec![0; written as usize];
+    file.read_exact_at(begin, &mut bytes)?;
+    let (mut rest, mut highest) = (&bytes[..], 0);
+    while !rest.is_empty() {
+        if begins_chain(rest) {
+            let (commit, behind) = commit_of_chain(rest);
+            (rest, highest) = (behind, commit.max(highest));
+        } else {
+            rest = &rest[1..];
+        }
+    }
+    Ok(highest)
+}
+
+/// The highest commit of the records that continue the checksum of the one that stands here, and
+/// what follows them.
+fn commit_of_chain(bytes: &[u8]) -> (u64, &[u8]) {
+    let (mut highest, mut sum, mut rest) = (0, None, bytes);
+    while let Some((record, behind)) = framed(rest) {
+        let data = record.data.unwrap_or_default();
+        if let Some(sum) = sum {
+            if crc32c::crc32c_append(sum, &data) != record.crc {
+                break;
+            }
+            if record.kind == STATE
+                && let Ok(state) = StoredHardState::decode(data)
+            {
+                highest = state.commit.max(highest);
+            }
+        }
+        (sum, rest) = (Some(record.crc), behind);
+    }
+    (highest, rest)
 }
 
 /// Whether two records stand here, of which the second continues the checksum of the first.

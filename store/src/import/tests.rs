@@ -98,6 +98,33 @@ fn the_only_member_has_committed_its_whole_log() {
     }
 }
 
+/// Found: an etcd up to 3.4.20 or 3.5.4 applies entries before its log has them, and was refused.
+#[test]
+fn a_database_may_be_ahead_of_the_log() {
+    let etcd = EtcdDirectory::new();
+    etcd.v2(10, "3.4.0");
+    for members in [1, 3] {
+        etcd.members.set(members);
+        etcd.log(&log().bytes);
+        etcd.database("db", 55, 7);
+        let ahead = imported(&etcd).unwrap();
+        assert_eq!((ahead.entries, ahead.beyond_log), (40, 5), "{members}");
+        etcd.database("db", 50, 7);
+        let equal = imported(&etcd).unwrap();
+        assert_eq!((equal.entries, equal.beyond_log), (40, 0), "{members}");
+    }
+    // A commit is no part of a database.
+    let mut log = log();
+    log.state(52);
+    etcd.log(&log.bytes);
+    etcd.database("db", 55, 7);
+    let gap = imported(&etcd).unwrap_err();
+    assert!(matches!(gap, ImportError::Gap { end: 52, .. }), "{gap}");
+    etcd.log(&[]);
+    let gap = imported(&etcd).unwrap_err();
+    assert!(matches!(gap, ImportError::Gap { end: 55, .. }), "{gap}");
+}
+
 /// Found: without a database the whole log was demanded, which a long-lived etcd 2 has removed.
 #[test]
 fn an_etcd_2_needs_its_log_from_its_snapshot_on() {
@@ -151,6 +178,63 @@ fn damage_before_whole_records_is_no_end_of_the_log() {
         open(dir.path(), &bytes),
         Err(ImportError::Damaged { .. })
     ));
+}
+
+/// Writes of 20 entries each, each with a hard state that has the entries before as committed;
+/// and the last one of 300 entries.
+fn writes() -> LogBuilder {
+    let mut log = LogBuilder::default();
+    for index in 1..=500 {
+        log.entry(index);
+        if index <= 200 && index % 20 == 0 {
+            log.state(index - 20);
+        }
+    }
+    log.state(200);
+    log
+}
+
+/// Found: the entries behind were left out, and the import was a success.
+#[test]
+fn a_hole_before_a_commit_is_no_end_of_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let whole = writes();
+    // A page from a frame's begin on, and a sector whose begin is in a record.
+    let begin = whole.begins[60];
+    let sector = begin.next_multiple_of(512);
+    let in_record = |at: usize| {
+        whole
+            .begins
+            .iter()
+            .all(|begin| !(at - 9..=at).contains(begin))
+    };
+    let mut sectors = (sector..).step_by(512);
+    let sector = sectors.find(|at| in_record(*at)).unwrap();
+    for (at, bytes) in [(begin, 4096), (sector, 512)] {
+        let mut holed = whole.bytes.clone();
+        holed[at..at + bytes].fill(0);
+        match open(dir.path(), &holed) {
+            Err(ImportError::Damaged { what, .. }) => {
+                assert!(what.contains("a hole, behind which entry 200"), "{what}");
+            }
+            Err(error) => panic!("{at}: {error}"),
+            Ok(log) => panic!("{at}: read up to {}", log.last()),
+        }
+    }
+}
+
+/// A power loss may keep the last sectors of a write, and lose those before.
+#[test]
+fn a_hole_in_the_last_write_ends_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let whole = writes();
+    let at = whole.begins[300];
+    let mut holed = whole.bytes.clone();
+    holed[at..at + 4096].fill(0);
+    let log = open(dir.path(), &holed).unwrap();
+    assert_eq!((log.last(), log.commit), (290, 180));
+    let unread = log.unread.map(|unread| unread.offset);
+    assert_eq!(unread, Some(at as u64));
 }
 
 /// As etcd does; but what is left out is stated.
