@@ -127,7 +127,7 @@ pub struct Config {
     pub warning_unary_request_ms: u64,
     /// Milliseconds after which a batch of entries that is applied is logged as slow, 100.
     pub warning_apply_ms: u64,
-    /// `--metrics=extensive`: `/metrics` has the durations of gRPC calls.
+    /// `--metrics=extensive`: also the durations of gRPC calls, and without auth the top prefixes.
     pub extensive_metrics: bool,
     /// OpenTelemetry's spans of gRPC calls, and their collector; `None` for no spans.
     pub tracing: Option<TracingConfig>,

@@ -15,8 +15,6 @@ pub(crate) struct LinkCounts {
     pub(crate) sent_bytes: Count,
     /// Messages that were dropped.
     pub(crate) failures: Count,
-    /// A leader's heartbeats among them.
-    pub(crate) heartbeat_failures: Count,
     /// Connections that ended.
     pub(crate) disconnects: Count,
     /// The durations of small calls to the peer.
@@ -24,20 +22,11 @@ pub(crate) struct LinkCounts {
     pub(crate) snapshots: Arc<TransferCounts>,
 }
 
-impl LinkCounts {
-    /// Counts a message that was dropped.
-    pub(crate) fn dropped(&self, is_heartbeat: bool) {
-        self.failures.add(1);
-        self.heartbeat_failures.add(is_heartbeat.into());
-    }
-}
-
 impl Default for LinkCounts {
     fn default() -> LinkCounts {
         LinkCounts {
             sent_bytes: Count::default(),
             failures: Count::default(),
-            heartbeat_failures: Count::default(),
             disconnects: Count::default(),
             round_trips: Histogram::exponential(Duration::from_micros(100), 16),
             snapshots: Arc::default(),
@@ -80,14 +69,6 @@ pub(super) fn write(out: &mut Exposition, local: MemberId, links: &[LinkRead<'_>
         "counter",
         "The total number of disconnected peers.",
         &|link| link.counts.disconnects.get(),
-    );
-    out.counter(
-        "etcd_server_heartbeat_send_failures_total",
-        "The total number of leader heartbeat send failures (likely overloaded from slow disk).",
-        links
-            .iter()
-            .map(|link| link.counts.heartbeat_failures.get())
-            .sum::<u64>(),
     );
     let mut to = |name: &str, help: &str, value: &dyn Fn(&LinkCounts) -> u64| {
         out.begin(name, help, "counter");

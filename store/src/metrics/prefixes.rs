@@ -1,6 +1,7 @@
 //! The ten prefixes with the most requests of each API's account of use.
 //!
-//! `/metrics` needs no user, and prefixes are parts of keys: with auth they are left out.
+//! `/metrics` needs no user, and on `--listen-metrics-urls` no certificate, and prefixes are parts
+//! of keys: they are only in extensive metrics, and with auth they are left out.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -15,7 +16,13 @@ const TOP: usize = 10;
 /// counts go on.
 pub(super) fn write(out: &mut Exposition, mut prefixes: Vec<PrefixUse>) {
     prefixes.sort_by_key(|used| Reverse(requests(used)));
-    prefixes.truncate(TOP);
+    let mut room = [TOP; 2];
+    prefixes.retain(|used| {
+        let room = &mut room[usize::from(used.space() == KeySpace::V3)];
+        let is_top = *room != 0;
+        *room = room.saturating_sub(1);
+        is_top
+    });
     // Two that are not UTF-8 may look the same.
     let mut shown = BTreeSet::new();
     let labelled = prefixes.into_iter().filter_map(|used| {
@@ -44,8 +51,8 @@ pub(super) fn write(out: &mut Exposition, mut prefixes: Vec<PrefixUse>) {
         };
     metric(
         "keelson_prefix_requests_total",
-        "Total number of this member's requests for keys of a prefix, of the ten prefixes with the \
-         most.",
+        "Total number of this member's requests for keys of a prefix, of each API's ten \
+         prefixes with the most.",
         |used| [("read", used.reads), ("write", used.writes)],
     );
     metric(
@@ -70,6 +77,23 @@ mod tests {
             reads,
             read_bytes: 7 * reads,
             ..PrefixUse::default()
+        }
+    }
+
+    /// Found: a busy API left the other without series.
+    #[test]
+    fn each_api_has_ten() {
+        let all = (0..40_u8).map(|at| PrefixUse {
+            space: if at < 12 { KeySpace::V2 } else { KeySpace::V3 }.into(),
+            ..used(&[b'a' + at % 26, b'a' + at / 26], at.into())
+        });
+        let mut out = Exposition::default();
+        write(&mut out, all.collect());
+        let text = out.into_text();
+        for api in ["v2", "v3"] {
+            let begin = format!("keelson_prefix_requests_total{{api=\"{api}\"");
+            let series = text.lines().filter(|line| line.starts_with(&begin));
+            assert_eq!(series.count(), 2 * TOP, "{text}");
         }
     }
 

@@ -317,7 +317,7 @@ impl Store {
     }
 
     fn prefix_text(&self, out: &mut Exposition) {
-        if !Backend::auth(self).enabled {
+        if self.config().extensive_metrics && !Backend::auth(self).enabled {
             prefixes::write(out, self.inner.account.read().prefixes);
         }
     }

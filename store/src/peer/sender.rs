@@ -13,7 +13,6 @@ use keelson_core::member::weight;
 use keelson_core::{ClusterId, MemberId};
 use keelson_port::ClientTls;
 use keelson_proto::peer::PeerMessage;
-use keelson_proto::peer::peer_message::Message;
 use parking_lot::RwLock;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -214,10 +213,9 @@ impl Links {
         let open = self.links.read();
         let link = open.links.get(&to).ok_or(SendError::NoLink);
         let sent = link.and_then(|link| {
-            let is_heartbeat = is_heartbeat(&message);
             let sent = link.send(message);
             if sent.is_err() {
-                link.counts.dropped(is_heartbeat);
+                link.counts.failures.add(1);
             }
             sent
         });
@@ -308,13 +306,6 @@ impl Link {
         let queued = self.queue.try_send((message, queued));
         queued.map_err(|_| SendError::Full)
     }
-}
-
-/// Whether a leader's heartbeat is lost with a message.
-fn is_heartbeat(message: &PeerMessage) -> bool {
-    /// raft-rs's number.
-    const HEARTBEAT: u32 = 8;
-    matches!(&message.message, Some(Message::Raft(raft)) if raft.kind == HEARTBEAT)
 }
 
 /// An unpredictable number: the standard library seeds its hash maps from the system's randomness.

@@ -16,7 +16,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Status};
 use tracing::{debug, info};
 
-use super::{Numbering, PeerEvent, PeerListener, Queued, is_heartbeat};
+use super::{Numbering, PeerEvent, PeerListener, Queued};
 use crate::config::Url;
 use crate::metrics::LinkCounts;
 use crate::peer::connect::{self, ConnectError};
@@ -90,8 +90,8 @@ impl LinkTask {
             }
             // The waiting messages are stale by the time the peer is back.
             let mut is_lost = false;
-            while let Ok((message, _)) = messages.try_recv() {
-                self.counts.dropped(is_heartbeat(&message));
+            while messages.try_recv().is_ok() {
+                self.counts.failures.add(1);
                 is_lost = true;
             }
             if is_lost {
