@@ -16,6 +16,9 @@ use super::{BackupError, Saved, name};
 /// The name of a snapshot that is not whole.
 pub(super) const PART: &str = "snapshot.part";
 
+/// Bytes that are made durable at once. A stop is not seen meanwhile, and waits 5 s at most.
+const SYNC_BYTES: u64 = 64 << 20;
+
 /// The time of the newest snapshot, by its file. Blocks the thread.
 pub(super) fn newest(dir: &Path) -> io::Result<Option<SystemTime>> {
     if !RealDisk.exists(dir)? {
@@ -67,7 +70,7 @@ where
     S: Stream<Item = Result<SnapshotResponse, keelson_store::Error>> + Unpin,
     F: Future<Output = ()> + Unpin,
 {
-    /// The next piece; `None` after the last.
+    /// The next piece; `None` after the last. A stop comes before either.
     fn next(&mut self) -> Result<Option<Bytes>, BackupError> {
         let Pieces {
             runtime,
@@ -100,10 +103,14 @@ where
         disk.remove(part)?;
     }
     let file = disk.create(part)?;
-    let mut at = 0;
+    let (mut at, mut synced) = (0, 0);
     while let Some(blob) = pieces.next()? {
         file.write_at(at, &blob)?;
         at += blob.len() as u64;
+        if SYNC_BYTES <= at - synced {
+            file.sync_data()?;
+            synced = at;
+        }
     }
     file.sync_data()?;
     let path = dir.join(name::now());
