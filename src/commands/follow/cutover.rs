@@ -3,10 +3,14 @@
 //! No write that the source has acknowledged may be missing. So the source is fenced first, with
 //! its own alarm CORRUPT: from that entry of its log on it refuses writes of keys and leases; its
 //! reads and watches go on. What it has then is all, and is compared by HashKV before the opening.
+//! The alarm does not refuse changes of users and roles: they are compared last. One between that
+//! comparison and the opening is not here.
 
+use std::future::Future;
 use std::time::Duration;
 
 use keelson_proto::etcdserverpb::alarm_request::AlarmAction;
+use keelson_proto::etcdserverpb::{HashKvResponse, StatusResponse};
 use keelson_proto::internal::Replicate;
 use keelson_store::{Error, StateError};
 use tokio::sync::oneshot;
@@ -15,10 +19,11 @@ use tonic::Status;
 use tracing::{info, warn};
 
 use super::FollowPlan;
+use super::error::CutoverError;
 use super::follower::{FollowError, Follower};
 use super::poll::ComparedUsers;
 use super::source::SourceMember;
-use super::tree::{SettledTree, TreeFollowError};
+use super::tree::SettledTree;
 
 /// How often the opening is proposed, and the pause between.
 const OPENINGS_MAX: usize = 60;
@@ -39,60 +44,6 @@ impl CutoverRequest {
     pub(super) fn refuse(self, why: &str) {
         // The command may have been stopped.
         let _ = self.reply.send(Err(why.to_owned()));
-    }
-}
-
-/// Why the standby is not opened.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum CutoverError {
-    #[error(transparent)]
-    Follow(#[from] FollowError),
-    #[error(
-        "the contents differ at revision {revision}: HashKV {ours} here and {theirs} at the \
-         source, compacted {our_compaction} and {their_compaction}. The standby begins anew, from \
-         another snapshot"
-    )]
-    Differs {
-        revision: i64,
-        ours: u32,
-        theirs: u32,
-        our_compaction: i64,
-        their_compaction: i64,
-    },
-    #[error(
-        "the v2 keys of the source cannot be compared: {0}. keelson follow --without-v2 follows \
-         none"
-    )]
-    Tree(#[from] TreeFollowError),
-    #[error(
-        "the v2 keys of the source were not read in time. Try again with a longer --timeout; or \
-         keelson follow --without-v2 follows none"
-    )]
-    TreeLate,
-    #[error("keelson cutover was stopped")]
-    GivenUp,
-    #[error(
-        "whether the standby is open is not known ({0}), so the source goes on refusing writes. \
-         Restart keelson follow: it follows again if the standby is not open, and keelson cutover \
-         may be repeated; or etcdctl alarm disarm at the source ends the refusals"
-    )]
-    Unknown(String),
-    #[error(
-        "the source is still written to: it is at revision {0} now. Stop its writers, or leave \
-         out --no-fence"
-    )]
-    Written(i64),
-}
-
-impl From<Status> for CutoverError {
-    fn from(status: Status) -> CutoverError {
-        FollowError::from(status).into()
-    }
-}
-
-impl From<keelson_store::Error> for CutoverError {
-    fn from(error: keelson_store::Error) -> CutoverError {
-        FollowError::from(error).into()
     }
 }
 
@@ -168,11 +119,37 @@ impl Pending {
         }
     }
 
-    /// Ends when a cut-over has waited too long; never without one.
-    pub(super) async fn late(pending: &Option<Pending>) {
+    fn until(&self) -> Instant {
+        self.began + self.request.patience
+    }
+
+    /// Ends when a cut-over has waited too long, or its command has ended; never without one.
+    pub(super) async fn late(pending: &mut Option<Pending>) {
         match pending {
-            Some(pending) => sleep_until(pending.began + pending.request.patience).await,
+            Some(pending) => tokio::select! {
+                () = sleep_until(pending.until()) => {}
+                () = pending.request.reply.closed() => {}
+            },
             None => std::future::pending().await,
+        }
+    }
+
+    /// Work under the fence. The source's writers wait meanwhile: no longer than the command does.
+    ///
+    /// # Errors
+    /// Those of the work; `late` if its time is over.
+    pub(super) async fn within<T, E: Into<CutoverError>>(
+        &mut self,
+        late: CutoverError,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, CutoverError> {
+        let until = self.until();
+        tokio::select! {
+            done = timeout_at(until, work) => match done {
+                Ok(done) => done.map_err(Into::into),
+                Err(_) => Err(late),
+            },
+            () = self.request.reply.closed() => Err(CutoverError::GivenUp),
         }
     }
 
@@ -234,7 +211,7 @@ impl Pending {
     }
 }
 
-fn revision_of(status: &keelson_proto::etcdserverpb::StatusResponse) -> i64 {
+fn revision_of(status: &StatusResponse) -> i64 {
     status.header.as_ref().map_or(0, |header| header.revision)
 }
 
@@ -245,25 +222,23 @@ impl Follower<'_> {
         source: &SourceMember,
         pending: &mut Pending,
     ) -> Result<String, CutoverError> {
-        let users = self.compare_shown_users(source).await?;
-        while self.compare_leases(source).await? {}
+        let leases = async {
+            while self.compare_leases(source).await? {}
+            Ok::<_, FollowError>(())
+        };
+        pending.within(CutoverError::Late("leases"), leases).await?;
         let tree = self.settle_tree(pending).await?;
         let revision = self.store.revision();
-        let theirs = source.hash_kv(revision).await?;
-        if self.store.compacted() < theirs.compact_revision {
-            self.compact(theirs.compact_revision).await?;
-        }
-        let ours = self.store.hash_kv(revision).await?;
-        if (ours.hash, ours.compact_revision) != (theirs.hash, theirs.compact_revision) {
-            return Err(CutoverError::Differs {
-                revision,
-                ours: ours.hash,
-                theirs: theirs.hash,
-                our_compaction: ours.compact_revision,
-                their_compaction: theirs.compact_revision,
-            });
-        }
-        let now = revision_of(&source.status_now().await?);
+        let contents = self.compare_contents(source, revision);
+        let late = CutoverError::Late("v3 keys");
+        let hash = pending.within(late, contents).await?.hash;
+        // Last: the fence does not refuse their changes.
+        let users = self.compare_shown_users(source);
+        let late = CutoverError::Late("users and roles");
+        let users = pending.within(late, users).await?;
+        let status = source.status_now();
+        let late = CutoverError::Late("revisions");
+        let now = revision_of(&pending.within(late, status).await?);
         if now != revision {
             return Err(CutoverError::Written(now));
         }
@@ -271,8 +246,8 @@ impl Follower<'_> {
         let took = pending.began.elapsed().as_millis();
         let mut text = format!(
             "This cluster is open for writes, from revision {revision} on, after {took} ms. \
-             HashKV {} is that of {}.\n",
-            ours.hash, source.url
+             HashKV {hash} is that of {}.\n",
+            source.url
         );
         text += &self.tree_text(tree).await;
         if users == ComparedUsers::Shown {
@@ -296,21 +271,40 @@ impl Follower<'_> {
         Ok(text)
     }
 
-    /// The source's writers wait meanwhile: no longer than the command does.
+    /// Compares all v3 keys, by HashKV.
+    async fn compare_contents(
+        &mut self,
+        source: &SourceMember,
+        revision: i64,
+    ) -> Result<HashKvResponse, CutoverError> {
+        let theirs = source.hash_kv(revision).await?;
+        if self.store.compacted() < theirs.compact_revision {
+            self.compact(theirs.compact_revision).await?;
+        }
+        let ours = self.store.hash_kv(revision).await?;
+        match (ours.hash, ours.compact_revision) == (theirs.hash, theirs.compact_revision) {
+            true => Ok(theirs),
+            false => Err(CutoverError::Differs {
+                revision,
+                ours: ours.hash,
+                theirs: theirs.hash,
+                our_compaction: ours.compact_revision,
+                their_compaction: theirs.compact_revision,
+            }),
+        }
+    }
+
     async fn settle_tree(
         &mut self,
         pending: &mut Pending,
     ) -> Result<Option<SettledTree>, CutoverError> {
-        let until = pending.began + pending.request.patience;
-        let Some(tree) = self.tree.at_rest() else {
-            return Err(CutoverError::TreeLate);
-        };
-        tokio::select! {
-            settled = timeout_at(until, tree.settle(true)) => match settled {
-                Ok(settled) => Ok(settled?),
-                Err(_) => Err(CutoverError::TreeLate),
-            },
-            () = pending.request.reply.closed() => Err(CutoverError::GivenUp),
+        match self.tree.at_rest() {
+            Some(tree) => {
+                pending
+                    .within(CutoverError::TreeLate, tree.settle(true))
+                    .await
+            }
+            None => Err(CutoverError::TreeLate),
         }
     }
 

@@ -13,7 +13,8 @@ use tonic::Status;
 use tracing::{info, warn};
 
 use super::batch::{self, Batch, BatchError};
-use super::cutover::{CutoverError, CutoverRequest, Pending, Preparing};
+use super::cutover::{CutoverRequest, Pending, Preparing};
+use super::error::CutoverError;
 use super::source::{self, SourceMember};
 use super::tree::{TreeFollowError, TreeFollower, TreeTask};
 use super::{FollowPlan, Marker};
@@ -185,10 +186,7 @@ impl Follower<'_> {
                         preparing.request.refuse(TREE_LATE);
                     }
                 }
-                () = Pending::late(&self.pending) => {
-                    let behind = "the source has more than was followed in time";
-                    return Err(Status::deadline_exceeded(behind).into());
-                }
+                () = Pending::late(&mut self.pending) => self.give_up().await?,
             }
         }
     }
@@ -224,8 +222,22 @@ impl Follower<'_> {
             request.refuse(&error.to_string());
             return Err(error);
         }
+        // That may have taken long.
+        if request.reply.is_closed() {
+            return Ok(());
+        }
         self.pending = Some(Pending::begin(request, self.plan, source).await?);
         Ok(())
+    }
+
+    /// Ends a cut-over that is not due: its command has ended, or its time is over.
+    async fn give_up(&mut self) -> Result<(), FollowError> {
+        if let Some(pending) = self.pending.take_if(|pending| pending.is_given_up()) {
+            pending.failed(&CutoverError::GivenUp.to_string()).await;
+            return Ok(());
+        }
+        let behind = "the source has more than was followed in time";
+        Err(Status::deadline_exceeded(behind).into())
     }
 
     async fn cut_over_when_due(&mut self, source: &SourceMember) -> Result<(), FollowError> {

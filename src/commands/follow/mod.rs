@@ -8,6 +8,7 @@ mod batch;
 mod begin;
 mod control;
 mod cutover;
+mod error;
 mod follower;
 mod poll;
 mod source;

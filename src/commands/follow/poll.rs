@@ -14,6 +14,8 @@ const LEASES_MAX: usize = 1000;
 /// Why the standby begins anew.
 const USERS_CHANGED: &str = "users or roles have changed: the standby takes another snapshot; try \
                              again then";
+/// The longest name that is stated, in characters.
+const NAME_MAX: usize = 100;
 
 /// What is certain of users and roles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,8 +89,10 @@ impl Follower<'_> {
             ShownUsers::here(self.store),
             ShownUsers::there(source).await?,
         );
-        if ours != theirs {
-            return Err(FollowError::Anew(USERS_CHANGED.to_owned()));
+        if let Some(differs) = ours.difference(&theirs) {
+            let differs: String = differs.chars().take(NAME_MAX).collect();
+            let why = format!("{USERS_CHANGED}. The first difference: {differs}");
+            return Err(FollowError::Anew(why));
         }
         Ok(match ours.has_users() {
             true => ComparedUsers::Shown,

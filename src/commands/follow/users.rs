@@ -70,6 +70,17 @@ impl ShownUsers {
         Ok(shown)
     }
 
+    /// What differs, the first one by name: `user "a"`.
+    pub(super) fn difference(&self, theirs: &ShownUsers) -> Option<String> {
+        if self.is_enabled != theirs.is_enabled {
+            return Some("whether auth is enabled".to_owned());
+        }
+        let user = first_difference(&self.users, &theirs.users);
+        let role = || first_difference(&self.roles, &theirs.roles);
+        user.map(|name| format!("user {name:?}"))
+            .or_else(|| role().map(|name| format!("role {name:?}")))
+    }
+
     pub(super) fn has_users(&self) -> bool {
         !self.users.is_empty()
     }
@@ -87,4 +98,13 @@ impl ShownUsers {
         permissions.sort_by_key(order);
         self.roles.insert(name, permissions);
     }
+}
+
+fn first_difference<'a, T: PartialEq>(
+    ours: &'a BTreeMap<String, T>,
+    theirs: &'a BTreeMap<String, T>,
+) -> Option<&'a String> {
+    let names = ours.keys().chain(theirs.keys());
+    let differ = names.filter(|name| ours.get(*name) != theirs.get(*name));
+    differ.min()
 }

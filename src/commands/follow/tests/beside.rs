@@ -4,9 +4,14 @@ use keelson_proto::authpb::{Permission, permission};
 use keelson_proto::internal::AuthChange;
 use keelson_proto::internal::auth_change::Op as AuthOp;
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use super::*;
+use crate::commands::follow::error::CutoverError;
 use crate::commands::follow::users::ShownUsers;
+
+/// What a command is answered.
+type CutoverAnswer = Result<String, String>;
 
 /// A URL at which the requests of another one are answered, but for those of v2 keys. Their
 /// connections are handed over.
@@ -90,6 +95,7 @@ async fn all_that_is_shown_of_users_and_roles_is_compared() {
     let member = SourceMember::connect(&access, &url).await.unwrap();
     let mut last = ShownUsers::here(&source);
     assert!(!last.has_users());
+    let mut differences = Vec::new();
     for op in [
         AuthOp::UserAdd(AuthUserAddRequest {
             name: "alice".to_owned(),
@@ -109,10 +115,55 @@ async fn all_that_is_shown_of_users_and_roles_is_compared() {
         let op = Some(op);
         source.auth_change(AuthChange { op }).await.unwrap();
         let there = ShownUsers::there(&member).await.unwrap();
-        assert_ne!(there, last);
+        differences.extend(last.difference(&there));
         assert_eq!(there, ShownUsers::here(&source));
         last = there;
     }
+    let reader = r#"role "reader""#;
+    let alice = r#"user "alice""#;
+    assert_eq!(differences, [alice, reader, reader, reader, alice]);
     assert!(last.has_users());
+    source.shutdown().await;
+}
+
+/// A cut-over that waits for what is to be followed, and its command's end.
+async fn pending(url: &str, patience: Duration) -> (Pending, oneshot::Receiver<CutoverAnswer>) {
+    let arguments = FollowArguments::parse_from(["follow", "--from", url]);
+    let plan = FollowPlan {
+        urls: vec![url.to_owned()],
+        v2: true,
+        hidden: Vec::new(),
+        access: Arc::new(arguments.access.access().unwrap()),
+    };
+    let member = SourceMember::connect(&plan.access, url).await.unwrap();
+    let (reply, answer) = oneshot::channel();
+    let request = CutoverRequest {
+        fence: true,
+        patience,
+        reply,
+    };
+    let pending = Pending::begin(request, &plan, &member).await.unwrap();
+    (pending, answer)
+}
+
+/// The fence stayed for the whole patience of a command that had ended.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fence_stays_no_longer_than_its_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let (source, url) = source(dir.path()).await;
+    let hang = || std::future::pending::<Result<(), CutoverError>>();
+    let late = || CutoverError::Late("leases");
+    let (mut short, answer) = pending(&url, Duration::from_millis(1)).await;
+    let error = short.within(late(), hang()).await.unwrap_err();
+    assert!(matches!(error, CutoverError::Late(_)), "{error}");
+    drop(answer);
+    let day = Duration::from_secs(86400);
+    let (mut long, answer) = pending(&url, day).await;
+    drop(answer);
+    let limit = Duration::from_secs(60);
+    let ended = timeout(limit, long.within(late(), hang())).await;
+    assert!(matches!(ended, Ok(Err(CutoverError::GivenUp))), "{ended:?}");
+    let mut long = Some(long);
+    timeout(limit, Pending::late(&mut long)).await.unwrap();
     source.shutdown().await;
 }

@@ -13,7 +13,7 @@ const PROMPT: Duration = Duration::from_millis(20);
 /// After that no event comes, the first time and in the second request: the index was
 /// advanced without one.
 const SILENT: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3)];
-/// The same up to a given index, for which v3 keys wait.
+/// The same up to a given index. Under the fence v3 keys wait for it; otherwise a comparison does.
 const SILENT_UPTO: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1)];
 
 /// What the source has from an index on.
