@@ -67,7 +67,7 @@ impl Store {
     }
 
     /// Runs a computation that takes long, such as a walk of the whole v2 tree, outside of the
-    /// threads that serve. A stop waits for it.
+    /// threads that serve. A stop waits for it, for 2 s at most.
     ///
     /// # Errors
     /// [`Error::Internal`]: it has panicked.
