@@ -10,6 +10,7 @@ use keelson_proto::etcdserverpb::PutRequest;
 use keelson_tests::environment;
 use keelson_tests::http::{Client, Request};
 use keelson_tests::proc::cluster::{Cluster, Plan};
+use keelson_tests::proc::member::Member;
 use keelson_tests::proc::process::Process;
 use keelson_tests::proc::{binary, client, ports};
 use tokio::process::Command;
@@ -92,6 +93,12 @@ impl Moto {
         Ok(names.collect())
     }
 
+    /// Whether an upload is begun, and neither completed nor given up.
+    async fn has_uploads(&self) -> Result<bool> {
+        let uploads = self.ask(Request::get("/backups?uploads")).await?;
+        Ok(String::from_utf8_lossy(&uploads).contains("<Upload>"))
+    }
+
     /// What a process needs to use it.
     fn variables(&self) -> [(&str, &str); 5] {
         [
@@ -120,6 +127,21 @@ async fn put(url: &str, value: Vec<u8>) -> Result<()> {
         ..PutRequest::default()
     };
     client::kv(url).await?.put(put).await?;
+    Ok(())
+}
+
+/// A stop gives an upload up that is under way.
+async fn stop_in_an_upload(moto: &Moto, member: &mut Member) -> Result<()> {
+    let begin = Instant::now();
+    while !moto.has_uploads().await? {
+        ensure!(begin.elapsed() < LIMIT, "no upload is seen");
+    }
+    member.terminate()?;
+    member.stopped().await?;
+    ensure!(
+        !moto.has_uploads().await? || member.log().contains("parts of an upload may be left"),
+        "parts are left, and the log does not state so"
+    );
     Ok(())
 }
 
@@ -164,13 +186,7 @@ async fn a_bucket_gets_whole_snapshots_and_keeps_the_newest() -> Result<()> {
         }
         tokio::time::sleep(POLL).await;
     }
-    // A stop gives an upload up that is under way.
-    cluster.members[0].terminate()?;
-    cluster.members[0].stopped().await?;
-    let left = moto.ask(Request::get("/backups?uploads")).await?;
-    let left = String::from_utf8_lossy(&left).into_owned();
-    ensure!(!left.contains("<Upload>"), "{left}");
-
+    stop_in_an_upload(&moto, &mut cluster.members[0]).await?;
     let names = moto.names().await?;
     let newest = names.iter().rfind(|name| !FOREIGN.contains(&&***name));
     let newest = newest.context("no snapshot")?;
