@@ -145,7 +145,7 @@ impl FrameBuffer {
         self.field(EVENT_TYPE, event.is_delete.into());
         for (tag, kv) in [
             (EVENT_KV, Some(event.kv())),
-            (EVENT_PREV_KV, sent.previous.as_deref()),
+            (EVENT_PREV_KV, sent.previous.as_ref()),
         ] {
             if let Some(kv) = kv {
                 self.open.put_u8(tag);
@@ -178,7 +178,7 @@ fn field_len(number: u64) -> usize {
 
 fn event_len(sent: &SentEvent) -> usize {
     let event = sent.event();
-    let pairs = [Some(event.kv()), sent.previous.as_deref()]
+    let pairs = [Some(event.kv()), sent.previous.as_ref()]
         .into_iter()
         .flatten();
     let pairs = pairs.map(|kv| 1 + varint_len(kv.len()) + kv.len());

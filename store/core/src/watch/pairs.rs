@@ -14,12 +14,30 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::state::Error;
 
-/// A pair, encoded.
-pub(super) type Pair = Arc<Bytes>;
+/// A pair, encoded. Its bytes own an [`Owner`], which is in memory as long as any clone of them:
+/// also in a frame, and in the send queue of a connection.
+pub(super) type Pair = Bytes;
 
-/// The memory of a pair besides its bytes.
-pub(super) const PAIR_BYTES: usize =
-    size_of::<Pair>() + size_of::<Bytes>() + 2 * size_of::<usize>();
+/// The memory of a pair besides its bytes: two handles, the shared owner, and the reference count
+/// of `Bytes` with its functions.
+pub(super) const PAIR_BYTES: usize = 3 * size_of::<Bytes>() + 6 * size_of::<usize>();
+
+/// What the clones of a pair share.
+#[derive(Debug)]
+struct Owner(Bytes);
+
+/// Keeps the owner as long as there is a clone.
+struct Handle(Arc<Owner>);
+
+impl AsRef<[u8]> for Handle {
+    fn as_ref(&self) -> &[u8] {
+        &self.0.0
+    }
+}
+
+fn pair_of(owner: Arc<Owner>) -> Pair {
+    Bytes::from_owner(Handle(owner))
+}
 
 #[derive(Debug)]
 enum Known {
@@ -27,7 +45,7 @@ enum Known {
     /// There was no pair before.
     Absent,
     /// It was read, and may be gone again.
-    Read(Weak<Bytes>),
+    Read(Weak<Owner>),
 }
 
 /// What an event has of the pair before it.
@@ -49,8 +67,8 @@ impl PreviousPair {
         match &*self.0.read() {
             Known::Absent => return Ok(None),
             Known::Read(pair) => {
-                if let Some(pair) = pair.upgrade() {
-                    return Ok(Some(pair));
+                if let Some(owner) = pair.upgrade() {
+                    return Ok(Some(pair_of(owner)));
                 }
             }
             Known::Nothing => {}
@@ -63,13 +81,14 @@ impl PreviousPair {
         };
         // Another stream may have read it meanwhile.
         if let Known::Read(pair) = &*known
-            && let Some(pair) = pair.upgrade()
+            && let Some(owner) = pair.upgrade()
         {
-            return Ok(Some(pair));
+            return Ok(Some(pair_of(owner)));
         }
-        let pair = Arc::new(read);
-        *known = Known::Read(Arc::downgrade(&pair));
+        let owner = Arc::new(Owner(read));
+        *known = Known::Read(Arc::downgrade(&owner));
         drop(known);
+        let pair = pair_of(owner);
         if let Some(recent) = recent {
             recent.keep(&pair);
         }
@@ -102,7 +121,7 @@ impl RecentPairs {
         let bytes = |pair: &Pair| PAIR_BYTES + pair.len();
         let mut kept = self.kept.lock();
         kept.bytes += bytes(pair);
-        kept.pairs.push_back(Arc::clone(pair));
+        kept.pairs.push_back(pair.clone());
         while self.bytes_max < kept.bytes
             && let Some(oldest) = kept.pairs.pop_front()
         {
@@ -155,6 +174,29 @@ mod tests {
         recent.clear();
         assert!(events[4].get(None, || Ok(None)).unwrap().is_none());
         assert!(events[4].get(None, no_read).unwrap().is_none());
+    }
+
+    /// Each stream read a copy of its own, and a slow client held it.
+    #[test]
+    fn a_pair_in_a_frame_is_not_read_again() {
+        let event = PreviousPair::new();
+        let read = event.get(None, || pair(1)).unwrap().unwrap();
+        let frame = read.slice(1..);
+        drop(read);
+        let again = event.get(None, no_read).unwrap().unwrap();
+        assert_eq!(frame.as_ptr(), again[1..].as_ptr());
+        // The clone of another stream keeps it as well.
+        drop(frame);
+        let frame = again.slice(1..);
+        drop(again);
+        assert!(event.get(None, no_read).unwrap().is_some());
+        drop(frame);
+        let mut reads = 0;
+        let read = event.get(None, || {
+            reads += 1;
+            pair(2)
+        });
+        assert_eq!((read.unwrap().unwrap()[0], reads), (2, 1));
     }
 
     #[test]

@@ -77,7 +77,7 @@ impl WatchEvent {
         Event {
             r#type: kind.into(),
             kv: Some(decode(&self.kv)),
-            prev_kv: previous.map(|previous| decode(previous)),
+            prev_kv: previous.map(decode),
         }
     }
 }
