@@ -24,16 +24,18 @@ impl WatchStream {
             self.sending = None;
             return Ok(());
         };
-        sending.last = Some(slot);
         let revision = Arc::clone(&sending.delivery.revision);
         let watcher = &self.watchers[slot];
-        if watcher.is_behind || revision.revision < watcher.next {
-            return Ok(());
+        if !watcher.is_behind && watcher.next <= revision.revision {
+            let view = self.hub.view();
+            let events = self.wanted(slot, &revision, &view, Some(&self.hub.pairs))?;
+            self.watchers[slot].next = revision.revision + 1;
+            self.send(slot, events);
         }
-        let view = self.hub.view();
-        let events = self.wanted(slot, &revision, &view, Some(&self.hub.pairs))?;
-        self.watchers[slot].next = revision.revision + 1;
-        self.send(slot, events);
+        // Not before: after an error the watcher still needs the revision.
+        if let Some(sending) = &mut self.sending {
+            sending.last = Some(slot);
+        }
         Ok(())
     }
 
