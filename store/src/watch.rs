@@ -68,9 +68,13 @@ impl KeyWatch {
     /// The next message: first one with `created`, or with `canceled` and a reason; then events,
     /// whole revisions in order. After a message with `canceled` none follows. Cancel safe.
     ///
-    /// A message with neither events nor `canceled` is progress: every event up to the revision of
-    /// its header was returned before. It comes after [`KeyWatch::request_progress`], and with
-    /// `progress_notify` at `Config::watch_progress_interval_ms`.
+    /// A message with no events and neither `created` nor `canceled` is progress: every event up to
+    /// the revision of its header was returned before. It comes after
+    /// [`KeyWatch::request_progress`], and with `progress_notify` at
+    /// `Config::watch_progress_interval_ms`. The header of `created` has the present revision,
+    /// though older events may follow.
+    ///
+    /// With `fragment` a revision may be in several messages: all but its last have `fragment`.
     ///
     /// # Errors
     /// `Error::Stopped` once the member stops; `Corrupt` once its state is not the majority's;
@@ -93,7 +97,8 @@ impl KeyWatch {
     }
 
     /// Requests a message of progress, at the present revision or a later one. Without an answer to
-    /// the request before, both have one. There is none once the watch has ended.
+    /// the request before, both have one. There is none once the watch has ended, and with a
+    /// `start_revision` in the future none before the revision ahead of that is reached.
     pub fn request_progress(&mut self) {
         self.watchers.stream.request_progress();
     }
