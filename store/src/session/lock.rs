@@ -16,7 +16,9 @@ pub struct Lock(HeldPlace);
 impl Store {
     /// Waits until the lease has the lock of that name, in the order of the calls: etcd's `Lock`,
     /// with the same keys, so that etcd's clients contend for it as well. Calls with one lease
-    /// share the lock, as in etcd. A dropped future gives its place up.
+    /// share the lock, as in etcd. A dropped future gives its place up. If that is also the place
+    /// of another wait with the same lease, or if others delete the key, the wait goes on at the end
+    /// of the queue.
     ///
     /// ```no_run
     /// # async fn example(store: keelson_store::Store) -> Result<(), keelson_store::Error> {
@@ -32,7 +34,7 @@ impl Store {
     /// ```
     ///
     /// # Errors
-    /// `SessionExpired` once the lease is lost or the key in the queue was deleted; `Stopped`;
+    /// `SessionExpired` once the lease is lost; `Stopped`;
     /// `TooManyRequests` if too many calls wait; those of [`Store::txn`] and [`Store::range`].
     pub async fn lock(&self, name: impl AsRef<[u8]>, lease: &Lease) -> Result<Lock, Error> {
         Ok(Lock(

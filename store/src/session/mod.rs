@@ -90,14 +90,18 @@ async fn first_place(
     value: Option<Bytes>,
     lease: i64,
 ) -> Result<Place<Store>, Error> {
-    let taken = take(store, queue, lease, value).await;
-    let Taken {
-        place, is_first, ..
-    } = taken.map_err(expired)?;
-    if !is_first {
-        place.wait().await?.ok_or(Error::SessionExpired)?;
+    loop {
+        let taken = take(store, queue.clone(), lease, value.clone()).await;
+        let Taken {
+            place, is_first, ..
+        } = taken.map_err(expired)?;
+        if is_first || place.wait().await?.is_some() {
+            return Ok(place);
+        }
+        // The key is gone, and nothing is left to undo. If the lease is there, another wait with it
+        // was dropped: it was the last one to put the key, and has deleted it.
+        place.keep();
     }
-    Ok(place)
 }
 
 /// A lease that is gone before the place is taken is no other error than one that goes later.

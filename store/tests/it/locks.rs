@@ -101,6 +101,58 @@ async fn a_wait_or_a_lock_that_is_dropped_does_not_hold_up_the_queue() -> anyhow
     Ok(())
 }
 
+/// The other wait ended as if its lease had expired.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_that_is_dropped_does_not_end_another_one_of_its_lease() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let store = alone(dir.path()).await?;
+    let (first, shared) = (store.lease(60).await?, store.lease(60).await?);
+    let lock = store.lock("l", &first).await?;
+    let mut waits = Box::pin(store.lock("l", &shared));
+    assert!(waits.as_mut().now_or_never().is_none());
+    until_waiting(&store, "l", 2).await?;
+    let read = || {
+        store.range(RangeRequest {
+            key: format!("l/{:x}", shared.id()).into(),
+            ..RangeRequest::default()
+        })
+    };
+    let created = read().await?.kvs[0].create_revision;
+    let mut dropped = Box::pin(store.lock("l", &shared));
+    let put_again = async {
+        while read().await?.kvs[0].version != 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok::<_, Error>(())
+    };
+    tokio::select! {
+        _ = &mut dropped => anyhow::bail!("the lock is held"),
+        put = timeout(LONG, put_again) => put??,
+    }
+    drop(dropped);
+    let replaced = async {
+        while read()
+            .await?
+            .kvs
+            .first()
+            .is_none_or(|own| own.create_revision == created)
+        {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok::<_, Error>(())
+    };
+    tokio::select! {
+        ended = &mut waits => anyhow::bail!("the wait has ended: {:?}", ended.err()),
+        replaced = timeout(LONG, replaced) => replaced??,
+    }
+    lock.unlock().await?;
+    let lock = timeout(LONG, waits).await??;
+    assert!(lock.is_held() && created < lock.revision());
+    lock.unlock().await?;
+    store.shutdown().await;
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revoked_lease_ends_hold_and_wait() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;

@@ -46,11 +46,18 @@ async fn progress_never_names_a_revision_whose_events_were_not_returned() -> any
     };
     let store = open_one(config).await?;
     store.ready().await;
-    let mut watch = store.watch(WatchCreateRequest {
-        key: "k".into(),
-        progress_notify: true,
-        ..WatchCreateRequest::default()
-    });
+    let create = {
+        let store = store.clone();
+        move || {
+            store.watch(WatchCreateRequest {
+                key: "k".into(),
+                progress_notify: true,
+                ..WatchCreateRequest::default()
+            })
+        }
+    };
+    // On a thread of no runtime, where it panicked.
+    let mut watch = std::thread::spawn(create).join().expect("a watch");
     let created = watch.next().await?;
     assert!(created.created);
     let began = revision(&created);

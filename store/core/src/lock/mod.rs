@@ -122,6 +122,11 @@ impl Place {
         self.created
     }
 
+    /// The revision of the call's last put of the key; 0 before the place is taken.
+    pub fn modified(&self) -> i64 {
+        self.modified
+    }
+
     /// The transaction that creates the key, or puts it again, and reads the queue. A value
     /// replaces that of another call; without one, that remains.
     pub fn take(&self, value: Option<Bytes>) -> TxnRequest {

@@ -157,6 +157,9 @@ impl Backend for Fake {
 
     async fn txn(&self, request: TxnRequest) -> Result<TxnResponse, Error> {
         check::txn(&request, OPS_MAX)?;
+        if self.condition().leaderless {
+            return Err(Error::Timeout);
+        }
         self.opened().await;
         propose!(self, Txn, request)
     }

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures_util::future::{self, Either};
 use keelson_core::lock::{self, Turn};
 use keelson_proto::etcdserverpb::*;
+use tokio::runtime::Handle;
 use tokio::time::sleep;
 use tonic::{Code, Status};
 
@@ -66,6 +67,8 @@ pub struct Place<B: Backend> {
     queue: Queue,
     own: lock::Place,
     undo: Undo,
+    /// Where the place is given up: it may be dropped by a thread of no runtime.
+    runtime: Handle,
 }
 
 /// A place that was taken.
@@ -141,6 +144,7 @@ impl<B: Backend> Place<B> {
                 0 => Undo::Lease(id),
                 _ => Undo::Nothing,
             },
+            runtime: Handle::current(),
             backend,
         };
         let taking = place.own.take(value);
@@ -209,7 +213,7 @@ impl<B: Backend> Place<B> {
     /// # Errors
     /// Those of a read.
     pub async fn gone(&self) -> Result<(), Error> {
-        let mut from = self.created() + 1;
+        let mut from = self.own.modified() + 1;
         loop {
             let mut changes = Changes::new(&self.backend).of(self.own.deletion(from));
             if let Change::Deleted = changes.next().await? {
@@ -277,7 +281,7 @@ impl<B: Backend> Place<B> {
 
 impl<B: Backend> Drop for Place<B> {
     fn drop(&mut self) {
-        self.undo.begin(&self.backend, &self.queue);
+        self.undo.begin(&self.backend, &self.queue, &self.runtime);
     }
 }
 

@@ -141,6 +141,9 @@ impl Watchers {
 /// The timer for watchers that have requested periodic progress.
 struct Progress {
     interval: Duration,
+    /// The first time; `None` without a watcher of periodic progress.
+    first: Option<Instant>,
+    /// From the first poll on: it needs a runtime, and an embedder may create watchers without one.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -148,6 +151,7 @@ impl Progress {
     fn new(interval: Duration) -> Progress {
         Progress {
             interval: interval.max(PROGRESS_MIN),
+            first: None,
             timer: None,
         }
     }
@@ -157,14 +161,16 @@ impl Progress {
         let drawn = RandomState::new().build_hasher().finish();
         let tenths = self.interval.mul_f64((drawn % 100) as f64 / 1_000.0);
         let at = Instant::now() + self.interval + tenths;
-        self.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
+        self.first.get_or_insert(at);
     }
 
     /// Whether the interval has passed since it was last true.
     fn is_due(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(timer) = &mut self.timer else {
+        let Some(first) = self.first else {
             return false;
         };
+        let begin = || Box::pin(sleep_until(first));
+        let timer = self.timer.get_or_insert_with(begin);
         let due = timer.as_mut().poll(cx).is_ready();
         if due {
             timer.as_mut().reset(Instant::now() + self.interval);

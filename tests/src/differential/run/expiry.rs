@@ -1,6 +1,6 @@
 //! The end of a sequence: a lease that expires, with its keys, and the progress of all watchers.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use keelson_proto::etcdserverpb::request_op::Request;
 use keelson_proto::etcdserverpb::{
@@ -8,17 +8,17 @@ use keelson_proto::etcdserverpb::{
     WatchCreateRequest,
 };
 use keelson_proto::mvccpb::event::EventType;
-use tokio::time::{Duration, Instant, timeout_at};
+use tokio::time::{Duration, Instant, sleep, timeout_at};
 
 use super::Run;
-use crate::differential::answer::Subject;
+use crate::differential::answer::{Answer, Subject};
 use crate::differential::generate::Operation;
 
 /// The lease; no generated operation has its id.
 const LEASE: i64 = 0x7_0000_0002;
 
-/// Its time to live, in seconds: far longer than a request takes.
-const TTL: i64 = 3;
+/// Its time to live, in seconds: far longer than two requests take, on a stalled machine too.
+const TTL: i64 = 7;
 
 /// Its keys, all but the last below a prefix of which nothing else is generated.
 const KEYS: [&[u8]; 4] = [b"expiring/c", b"expiring/a", b"expiring/b", b"a"];
@@ -28,6 +28,9 @@ const PREFIX: (&[u8], &[u8]) = (b"expiring/", b"expiring0");
 
 /// Only a hang takes longer.
 const LIMIT: Duration = Duration::from_secs(60);
+
+/// The interval at which the leases are listed.
+const POLL: Duration = Duration::from_millis(50);
 
 impl Run {
     /// Lets a lease expire on both. Its end is seen by the watchers, in one revision.
@@ -52,6 +55,8 @@ impl Run {
         self.step(&Operation::Txn(attached)).await?;
         until_expired(&self.ours).await.context("ours")?;
         until_expired(&self.theirs).await.context("theirs")?;
+        until_gone(&mut self.ours).await.context("ours")?;
+        until_gone(&mut self.theirs).await.context("theirs")?;
         let (id, keys) = (LEASE, true);
         let times = LeaseTimeToLiveRequest { id, keys };
         for operation in [Operation::TimeToLive(times), Operation::Leases] {
@@ -92,5 +97,21 @@ async fn until_expired(subject: &Subject) -> Result<()> {
         }
         let waited = timeout_at(deadline, changed).await;
         waited.context("the lease has not expired")?;
+    }
+}
+
+/// Waits until neither lease is listed: no watcher sees the end of one that has no keys.
+async fn until_gone(subject: &mut Subject) -> Result<()> {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        let Answer::Leases(listed) = subject.answer(&Operation::Leases).await else {
+            bail!("no list of leases");
+        };
+        let own = [LEASE, LEASE + 1];
+        if !listed.leases.iter().any(|lease| own.contains(&lease.id)) {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "a lease is listed still");
+        sleep(POLL).await;
     }
 }

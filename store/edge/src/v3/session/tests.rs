@@ -152,6 +152,32 @@ async fn a_later_call_replaces_the_value_only_with_one_of_its_own() {
     }
 }
 
+/// Without a runtime nothing was undone, and an embedder's lease may be renewed without end.
+#[tokio::test]
+async fn a_place_that_is_dropped_by_a_thread_of_no_runtime_is_given_up() {
+    let fake = fake();
+    granted(&fake, [7]).await;
+    let taken = taken(&fake, 7).await;
+    let dropped = std::thread::spawn(move || drop(taken));
+    dropped.join().unwrap();
+    assert!(queue(&fake).await.is_empty());
+}
+
+/// After five attempts the key was left to the lease, which an embedder renews without end.
+#[tokio::test(start_paused = true)]
+async fn a_place_is_given_up_after_a_minute_without_a_leader() {
+    let fake = fake();
+    granted(&fake, [7]).await;
+    let taken = taken(&fake, 7).await;
+    fake.set(|state| state.leaderless = true);
+    drop(taken);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    fake.set(|state| state.leaderless = false);
+    assert_eq!(queue_now(&fake).await, ["l/7"]);
+    tokio::time::sleep(2 * Duration::from_secs(10)).await;
+    assert!(queue_now(&fake).await.is_empty());
+}
+
 /// The name of the queue in a buffer, and whether the buffer is still in use.
 fn tracked() -> (Bytes, impl Fn() -> bool) {
     struct Buffer(Arc<[u8; 1]>);

@@ -13,12 +13,15 @@ use super::Queue;
 use crate::Error;
 use crate::backend::Backend;
 
-/// How often a place that was given up is deleted without success, until that is left to the
-/// expiry of its lease.
-const UNDO_ATTEMPTS: usize = 5;
+/// How often a lease that was granted for a call is revoked without success, until that is left to
+/// its expiry: it is not renewed any more.
+const REVOKE_ATTEMPTS: u32 = 5;
 
-/// The pause between two attempts.
-const UNDO_PAUSE: Duration = Duration::from_secs(1);
+/// The pause after the first attempt.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The longest pause between two attempts. Each pause is twice as long as the one before.
+const PAUSE_MAX: Duration = Duration::from_secs(10);
 
 /// What has to be undone.
 #[derive(Debug, Default)]
@@ -33,25 +36,33 @@ pub(super) enum Undo {
 }
 
 impl Undo {
-    /// Gives a place up in the background.
-    pub(super) fn begin<B: Backend>(&mut self, backend: &B, queue: &Queue) {
+    /// Gives a place up in the background. A runtime that has ended drops the task: the process
+    /// ends, and the lease expires.
+    pub(super) fn begin<B: Backend>(&mut self, backend: &B, queue: &Queue, runtime: &Handle) {
         let undo = mem::take(self);
         if matches!(undo, Undo::Nothing) {
             return;
         }
-        // Without a runtime the process ends, and the lease expires.
-        if let Ok(runtime) = Handle::try_current() {
-            // The user's rights or password may have changed since the place was taken. What is
-            // undone is the call's own: the key that it put, or the lease that it was granted.
-            let member = backend.acting_as(Caller::Member);
-            runtime.spawn(give_up(member, queue.clone(), undo));
+        // The user's rights or password may have changed since the place was taken. What is undone
+        // is the call's own: the key that it put, or the lease that it was granted.
+        let member = backend.acting_as(Caller::Member);
+        runtime.spawn(give_up(member, queue.clone(), undo));
+    }
+
+    /// The attempts, after which the rest is left to the end of the lease. The lease of a key is that
+    /// of a client or an embedder, and may be renewed without end.
+    fn attempts(&self) -> u32 {
+        match self {
+            Undo::Nothing | Undo::Lease(_) => REVOKE_ATTEMPTS,
+            Undo::Key(_) => u32::MAX,
         }
     }
 }
 
 /// Gives a place up. The queue has the call's share of memory, which is kept until then.
 async fn give_up<B: Backend>(backend: B, _queue: Queue, undo: Undo) {
-    for _ in 0..UNDO_ATTEMPTS {
+    let mut pause = PAUSE;
+    for _ in 0..undo.attempts() {
         let undone = match &undo {
             Undo::Nothing => Ok(()),
             Undo::Lease(id) => {
@@ -62,7 +73,8 @@ async fn give_up<B: Backend>(backend: B, _queue: Queue, undo: Undo) {
         };
         match undone {
             Ok(()) | Err(Error::Stopped | Error::State(_)) => return,
-            Err(_) => sleep(UNDO_PAUSE).await,
+            Err(_) => sleep(pause).await,
         }
+        pause = PAUSE_MAX.min(2 * pause);
     }
 }
