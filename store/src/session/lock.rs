@@ -17,8 +17,8 @@ impl Store {
     /// Waits until the lease has the lock of that name, in the order of the calls: etcd's `Lock`,
     /// with the same keys, so that etcd's clients contend for it as well. Calls with one lease
     /// share the lock, as in etcd. A dropped future gives its place up. If that is also the place
-    /// of another wait with the same lease, or if others delete the key, the wait goes on at the end
-    /// of the queue.
+    /// of another wait with the same lease, or if others delete the key, the wait goes on at the
+    /// end of the queue.
     ///
     /// ```no_run
     /// # async fn example(store: keelson_store::Store) -> Result<(), keelson_store::Error> {

@@ -49,8 +49,8 @@ impl Undo {
         runtime.spawn(give_up(member, queue.clone(), undo));
     }
 
-    /// The attempts, after which the rest is left to the end of the lease. The lease of a key is that
-    /// of a client or an embedder, and may be renewed without end.
+    /// The attempts, after which the rest is left to the end of the lease. The lease of a key is
+    /// that of a client or an embedder, and may be renewed without end.
     fn attempts(&self) -> u32 {
         match self {
             Undo::Nothing | Undo::Lease(_) => REVOKE_ATTEMPTS,
