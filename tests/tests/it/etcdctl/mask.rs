@@ -88,10 +88,23 @@ pub(super) fn mask_line(line: &str, arguments: &str) -> Option<String> {
         match mask_id(last) {
             _ if remaining => "remaining".to_owned(),
             "ID" => format!("{path}/ID"),
-            _ => word.split(' ').map(mask_id).collect::<Vec<_>>().join(" "),
+            _ => mask_ids(word),
         }
     });
     Some(words.collect::<Vec<_>>().join(", "))
+}
+
+/// etcdctl pads an id with spaces to 16 digits: of 16 ids, one begins with a zero.
+fn mask_ids(words: &str) -> String {
+    let mut masked: Vec<&str> = Vec::new();
+    for word in words.split(' ') {
+        let id = mask_id(word);
+        while id == "ID" && masked.len() > 1 && masked.last() == Some(&"") {
+            masked.pop();
+        }
+        masked.push(id);
+    }
+    masked.join(" ")
 }
 
 /// `raft_term` of JSON is `RaftTerm` among fields.
@@ -142,4 +155,22 @@ fn mask_cells(line: &str) -> String {
 fn mask_id(word: &str) -> &str {
     let hex = word.len() >= 13 && word.chars().all(|c| c.is_ascii_hexdigit());
     if hex { "ID" } else { word }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_padding_of_a_short_id_is_masked() {
+        let line = |id: &str| format!("Member {id:>16} updated in cluster {id:>16}");
+        for id in ["1e3b0d4c9f47d96", "e3b0d4c9f47d96", "ae62d877776ec015"] {
+            let masked = mask_line(&line(id), "member update");
+            assert_eq!(
+                masked.as_deref(),
+                Some("Member ID updated in cluster ID"),
+                "{id}"
+            );
+        }
+    }
 }
