@@ -18,7 +18,7 @@ use tokio::process::Command;
 /// Only a hang takes longer.
 const LIMIT: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(20);
-/// Of somebody else. `object_store` cannot represent the second one.
+/// Objects of another program. `object_store` cannot represent the name of the second one.
 const FOREIGN: [&str; 2] = ["snapshot-mine.db", "z//x"];
 
 /// Python and the directory with moto, or `None` with a printed reason.
@@ -36,7 +36,7 @@ fn moto_or_skip() -> Result<Option<(PathBuf, PathBuf)>> {
     Ok(None)
 }
 
-/// A server with one bucket, which has objects of somebody else.
+/// A server with one bucket, which has objects of another program.
 struct Moto {
     process: Process,
     url: String,
